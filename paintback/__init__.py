@@ -1,0 +1,40 @@
+"""Paintback: paint back the missing part of a picture with a pretrained diffusion or flow model.
+
+The public names are imported when they are first used, so that `import paintback` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Denoiser": "paintback.denoiser",
+    "Inpainter": "paintback.inpainter",
+    "NetworkDenoiser": "paintback.denoiser",
+    "Observation": "paintback.observation",
+    "Prediction": "paintback.denoiser",
+}
+_MODULES = ("denoiser", "images", "methods", "models", "observation", "priors", "randomness", "schedules", "training")
+
+__all__ = [*_NAMES, *_MODULES]
+
+if TYPE_CHECKING:
+    from paintback import denoiser, images, methods, models, observation, priors, randomness, schedules, training
+    from paintback.denoiser import Denoiser, NetworkDenoiser, Prediction
+    from paintback.inpainter import Inpainter
+    from paintback.observation import Observation
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"paintback.{name}")
+    raise AttributeError(f"module 'paintback' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,253 @@
+"""Denoisers: what every model looks like to every method, whatever it predicts inside.
+
+A denoiser takes x_t = alpha_t x0 + sigma_t x1 and t, and returns the expected picture x0 and noise x1, which are tied
+by alpha_t x0 + sigma_t x1 = x_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from paintback.schedules import Coordinates, Rescaled, Schedule, Time, coordinates_of
+
+__all__ = ["Codec", "Denoiser", "NetworkDenoiser", "Parametrisation", "Prediction", "RescaledDenoiser", "predict"]
+
+Parametrisation = Literal["eps", "v", "flow", "x0"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says of x_t.
+
+    Attributes:
+        x0: expected picture, of x_t's shape.
+        x1: expected noise, of x_t's shape.
+        conditional: the prediction under the prompt, where classifier-free guidance mixed two.
+        unconditional: the one without.
+        rows: rows that the network saw for this prediction.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    conditional: Prediction | None = None
+    unconditional: Prediction | None = None
+    rows: int = 0
+
+    def guided(self, scale: float) -> Prediction:
+        """The same pair mixed with another guidance scale; self where there is only one prediction.
+
+        Args:
+            scale: w in unconditional + w (conditional - unconditional); 1 is the conditional prediction.
+        """
+        if self.conditional is None or self.unconditional is None:
+            return self
+        return _mix(self.conditional, self.unconditional, scale, rows=0)
+
+
+def _mix(conditional: Prediction, unconditional: Prediction, scale: float, rows: int) -> Prediction:
+    return Prediction(
+        torch.lerp(unconditional.x0, conditional.x0, scale),
+        torch.lerp(unconditional.x1, conditional.x1, scale),
+        conditional,
+        unconditional,
+        rows,
+    )
+
+
+def predict(parametrisation: Parametrisation, output: Tensor, x: Tensor, time: Time, rows: int = 0) -> Prediction:
+    """Turns a network's output into a `Prediction`.
+
+    Args:
+        parametrisation: "eps": the noise; "v": alpha x1 - sigma x0 (VP only, Salimans and Ho 2022,
+            arXiv:2202.00512); "flow": the velocity x1 - x0; "x0": the picture (EDM's D).
+        output: of the network, of x's shape.
+        x: the state x_t.
+        time: t.
+        rows: rows that the network saw.
+
+    Returns:
+        The prediction, finite at both ends of time: at sigma = 0 the picture is the state and the noise, of which
+        nothing is known, 0; at alpha = 0 the noise of an eps network is its output and the picture, of which
+        nothing is known, 0.
+
+    Raises:
+        ValueError: for an unknown parametrisation.
+    """
+    alpha, sigma = time.alpha, time.sigma
+    if parametrisation == "flow":
+        total = alpha + sigma
+        return Prediction((x - sigma * output) / total, (x + alpha * output) / total, rows=rows)
+    if parametrisation == "v":
+        total = alpha**2 + sigma**2
+        return Prediction((alpha * x - sigma * output) / total, (alpha * output + sigma * x) / total, rows=rows)
+    if parametrisation == "eps":
+        if alpha == 0:
+            return Prediction(torch.zeros_like(x), output, rows=rows)
+        return Prediction((x - sigma * output) / alpha, output, rows=rows)
+    if parametrisation == "x0":
+        if sigma == 0:
+            return Prediction(x / alpha, torch.zeros_like(x), rows=rows)
+        return Prediction(output, (x - alpha * output) / sigma, rows=rows)
+    raise ValueError(f"Unknown parametrisation {parametrisation!r}; valid are 'eps', 'v', 'flow' and 'x0'.")
+
+
+class Codec:
+    """The map between pictures and the space that a denoiser works in; this one is the identity of pixel models."""
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Picture, (B, C, H, W) in [-1, 1], to the denoiser's space."""
+        return picture
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Denoiser's space to picture; differentiable."""
+        return x
+
+
+class Denoiser:
+    """A frozen model. A subclass defines `predict`.
+
+    Attributes:
+        schedule: its noise schedule.
+        shape: shape of one picture in the denoiser's space, or None where any shape goes.
+        codec: to and from pictures.
+        condition: the prompt embedding, or None.
+    """
+
+    shape: tuple[int, ...] | None = None
+    condition: Tensor | None = None
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.codec = Codec()
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        """The prediction for a batch x at one time."""
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, t: float | Tensor | Time) -> Prediction:
+        """Evaluates the model.
+
+        Args:
+            x: (B, ...) states.
+            t: one time in [0, 1], or (B,) times.
+
+        Returns:
+            x0 and x1 of x's shape.
+        """
+        if isinstance(t, Time):
+            return self.predict(x, t)
+        times = torch.as_tensor(t, dtype=torch.float64).reshape(-1)
+        if len(times) == 1 or bool((times == times[0]).all()):
+            return self.predict(x, self.schedule.at(float(times[0])))
+        if len(times) != len(x):
+            raise ValueError(f"Got {len(times)} times for a batch of {len(x)}; give one time or one per row.")
+        x0, x1, rows = torch.empty_like(x), torch.empty_like(x), 0
+        for value in times.unique().tolist():
+            chosen = (times == value).to(x.device)
+            part = self.predict(x[chosen], self.schedule.at(value))
+            x0[chosen], x1[chosen], rows = part.x0, part.x1, rows + part.rows
+        return Prediction(x0, x1, rows=rows)
+
+    def grid(self, num_inference_steps: int) -> Tensor | None:
+        """The family's own time grid of N + 1 times, or None for the uniform one."""
+        return None
+
+    def in_coordinates(self, coordinates: Coordinates) -> Denoiser:
+        """This denoiser with its states in other coordinates; self where they are those already."""
+        return self if coordinates_of(self.schedule) == coordinates else RescaledDenoiser(self, coordinates)
+
+
+class RescaledDenoiser(Denoiser):
+    """A denoiser whose states are divided by a number at every time; x0 and x1 stay what they are.
+
+    Args:
+        inner: the model.
+        coordinates: the law of alpha and sigma wanted.
+    """
+
+    def __init__(self, inner: Denoiser, coordinates: Coordinates) -> None:
+        while isinstance(inner, RescaledDenoiser):
+            inner = inner.inner
+        super().__init__(Rescaled(inner.schedule, coordinates))
+        self.inner, self.shape, self.codec, self.condition = inner, inner.shape, inner.codec, inner.condition
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        inner = self.inner.schedule.at(time.t)
+        # the norm of the two laws of coordinates, exact at both ends
+        norm = inner.sigma / time.sigma if time.sigma > time.alpha else inner.alpha / time.alpha
+        return self.inner.predict(x * norm, inner)
+
+    def grid(self, num_inference_steps: int) -> Tensor | None:
+        return self.inner.grid(num_inference_steps)
+
+
+class NetworkDenoiser(Denoiser):
+    """A torch network, any parametrisation, with or without classifier-free guidance.
+
+    With guidance, the conditional and unconditional rows go through the network as one doubled batch.
+
+    Args:
+        network: (x, clock) -> output, or (x, clock, condition) -> output where a condition is given; clock is (B,).
+        schedule: its noise schedule.
+        parametrisation: what the output means.
+        clock: the network's time argument as a function of `Time`; by default 999 t' with t' the discrete index of
+            DDPM, t T - 1.
+        condition: (1 or B, ...) prompt or class embedding.
+        unconditional: the same for the empty prompt.
+        guidance_scale: w in unconditional + w (conditional - unconditional).
+        dtype: of the network; the state keeps its own.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        schedule: Schedule,
+        parametrisation: Parametrisation,
+        *,
+        clock: Callable[[Time], float] | None = None,
+        condition: Tensor | None = None,
+        unconditional: Tensor | None = None,
+        guidance_scale: float = 1.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(schedule)
+        if guidance_scale != 1 and condition is not None and unconditional is None:
+            raise ValueError("A guidance_scale other than 1 needs the unconditional embedding too.")
+        self.network, self.parametrisation, self.dtype = network, parametrisation, dtype
+        self.clock = clock or (lambda time: time.t * getattr(schedule, "num_train_timesteps", 1000) - 1)
+        self.condition, self.unconditional, self.guidance_scale = condition, unconditional, guidance_scale
+
+    def _run(self, x: Tensor, time: Time, *condition: Tensor) -> Tensor:
+        dtype = self.dtype or x.dtype
+        clock = torch.full((len(x),), self.clock(time), device=x.device, dtype=torch.float32)
+        return self.network(x.to(dtype), clock, *(c.to(dtype) for c in condition)).to(x.dtype)
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        rows = len(x)
+        if self.condition is None:
+            return predict(self.parametrisation, self._run(x, time), x, time, rows)
+        condition = _rows(self.condition, rows)
+        if self.unconditional is None or self.guidance_scale == 1:
+            return predict(self.parametrisation, self._run(x, time, condition), x, time, rows)
+        both = torch.cat((_rows(self.unconditional, rows), condition))
+        without, under = self._run(torch.cat((x, x)), time, both).chunk(2)
+        return _mix(
+            predict(self.parametrisation, under, x, time),
+            predict(self.parametrisation, without, x, time),
+            self.guidance_scale,
+            rows=2 * rows,
+        )
+
+
+def _rows(condition: Tensor, rows: int) -> Tensor:
+    """A condition of one row or of as many as there are samples, brought to `rows` rows."""
+    if rows % len(condition):
+        raise ValueError(f"Got {len(condition)} conditions for {rows} samples; give one or one per sample.")
+    return condition.repeat_interleave(rows // len(condition), dim=0)
+
+

@@ -1,0 +1,331 @@
+"""What all methods share: the loop, the fields, the counting of cost, the final paste.
+
+A method is a frozen dataclass with a `step`. Whatever state a run needs beyond x_t lives in the `Run`, so that one
+method object serves any number of runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from paintback.denoiser import Codec, Denoiser, Prediction
+from paintback.observation import LinearOperator, Observation
+from paintback.randomness import Generators
+from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_grid
+
+__all__ = ["Callback", "Method", "Result", "Run", "Time", "ancestral_std", "ddim", "option"]
+
+Callback = Callable[[int, float, Tensor, Tensor], "bool | None"]
+
+
+def option(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()
+) -> Any:
+    """A field of a method, with what the command line and the page need to offer it.
+
+    Args:
+        default: the paper's value; its type is the field's.
+        help: one line.
+        low: smallest valid number.
+        high: largest valid number.
+        choices: valid strings.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Attributes:
+        x: (B, ...) samples in the denoiser's space; known entries are y itself when sigma is 0.
+        evaluations: guided denoiser calls per sample, counted.
+        vjps: gradients through the denoiser per sample, counted.
+        network_rows: rows that the network saw per sample; 2 a call under classifier-free guidance.
+        residual: (B,) largest |x - y| over known entries (or |A x - y|) before the final paste.
+        stopped: whether the callback ended the run early.
+    """
+
+    x: Tensor
+    evaluations: int | float
+    vjps: int | float
+    network_rows: int | float
+    residual: Tensor
+    stopped: bool = False
+
+
+class Run:
+    """One run of one method: the observation, the noise, the counters.
+
+    Attributes:
+        y: (B, ...) observed values, 0 where hidden; for an operator, its output.
+        known: (B, ...) bool, True = given; all False where there is an operator.
+        sigma: noise of y.
+        operator: a linear operator in place of `known`, or None.
+        times: the grid.
+        codec: of the model.
+        condition: the prompt embedding or None.
+        memory: whatever a method keeps between steps.
+        last: the last prediction.
+    """
+
+    def __init__(self, denoiser: Denoiser, observation: Observation, times: list[Time], batch: int, noise: Generators):
+        self.denoiser, self.times, self.generators = denoiser, times, noise
+        self.codec: Codec = denoiser.codec
+        self.condition: Tensor | None = denoiser.condition
+        self.sigma = observation.sigma
+        self.operator: LinearOperator | None = observation.operator
+        self.y = observation.y
+        self.known = torch.zeros((), dtype=torch.bool)
+        self.shape: tuple[int, ...] = ()
+        self.memory: dict[str, Any] = {}
+        self.last: Prediction | None = None
+        self.batch = batch
+        self._rows = self._vjps = self._network_rows = 0
+
+    def denoise(self, x: Tensor, t: Time) -> Prediction:
+        """One evaluation of the model, counted; x is (k B, ...) for k evaluations a sample."""
+        prediction = self.denoiser(x, t)
+        self._rows += len(x)
+        self._network_rows += prediction.rows or len(x)
+        self.last = prediction
+        return prediction
+
+    def linearise(self, x: Tensor, t: Time) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
+        """One evaluation and its vector-Jacobian product with respect to x.
+
+        Returns:
+            The prediction, and a function v -> (d x0 / d x)^T v, counted at every call.
+        """
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            prediction = self.denoise(leaf, t)
+
+        def vjp(v: Tensor) -> Tensor:
+            self._vjps += len(v)
+            return torch.autograd.grad(prediction.x0, leaf, v, retain_graph=True)[0]
+
+        detached = dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach())
+        self.last = detached
+        return detached, vjp
+
+    def noise(self) -> Tensor:
+        """Fresh standard normal noise of the state's shape."""
+        return self.generators.normal(self.template)
+
+    @property
+    def template(self) -> Tensor:
+        """A tensor with the state's shape, dtype and device, for its form alone."""
+        return self._template
+
+    def bind(self, template: Tensor, known: Tensor, y: Tensor) -> None:
+        """Fixes the state's form and the observation in it."""
+        self._template, self.known, self.y, self.shape = template, known, y, tuple(template.shape)
+
+    @property
+    def cost(self) -> tuple[int | float, int | float, int | float]:
+        """Evaluations, gradients and network rows per sample so far."""
+        return tuple(_per_sample(count, self.batch) for count in (self._rows, self._vjps, self._network_rows))  # type: ignore[return-value]
+
+    def per_sample(self, values: Tensor) -> Tensor:
+        """A (B,) tensor shaped to multiply the state."""
+        return values.reshape(-1, *[1] * (len(self.shape) - 1))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """(B,) largest deviation from the observation."""
+        error = self.operator(x) - self.y if self.operator else torch.where(self.known, x - self.y, 0.0)
+        return error.abs().flatten(1).amax(1)
+
+
+def _per_sample(count: int, batch: int) -> int | float:
+    return count // batch if count % batch == 0 else count / batch
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published way to sample a picture given an observation. A subclass defines `step`.
+
+    Attributes:
+        coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
+            except that a variance-exploding model is run in VP coordinates, where the papers' formulas live.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    takes_operator: ClassVar[bool] = False
+    needs_vjp: ClassVar[bool] = False
+    keeps_edm: ClassVar[bool] = False
+
+    coordinates: Coordinates | None = option(
+        None, "coordinates of the run; none for the model's own", choices=("vp", "flow", "edm")
+    )
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            _check(self.name, entry, getattr(self, entry.name))
+
+    def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
+        """The state at s given the state at t; s.sigma > 0."""
+        raise NotImplementedError
+
+    def start(self, run: Run) -> Tensor:
+        """The state at the first time: noise."""
+        return run.noise() * run.times[0].sigma
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The sample, from the state at the last time above 0: one evaluation."""
+        return run.denoise(x_t, t).x0
+
+    def evaluations(self, num_inference_steps: int) -> int:
+        """The documented cost: denoiser evaluations per sample of N grid intervals."""
+        return num_inference_steps
+
+    def vjps(self, num_inference_steps: int) -> int:
+        """The documented cost: gradients per sample of N grid intervals."""
+        return 0
+
+    @torch.no_grad()
+    def sample(
+        self,
+        denoiser: Denoiser,
+        observation: Observation,
+        num_inference_steps: int = 20,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        num_samples: int | None = None,
+        grid: Grid | None = None,
+        callback: Callback | None = None,
+        *,
+        initial: Tensor | None = None,
+    ) -> Result:
+        """Draws samples of the picture given the observation.
+
+        Args:
+            denoiser: the model.
+            observation: what is given.
+            num_inference_steps: grid intervals N.
+            generator: one for the batch, or a list of one per sample; None seeds from the operating system.
+            num_samples: batch size when y has no batch axis; 1 by default. When y has one, samples per row of y.
+            grid: the times; see `schedules.make_grid`. None for the model's own grid.
+            callback: called after every step with (step, t, x, x0), x the new state and x0 the last predicted
+                picture; returning True stops the run, whose samples are then x0.
+            initial: (B, ...) or event-shaped clean picture that is noised to the first time in place of pure noise.
+
+        Returns:
+            The samples and what they cost.
+
+        Raises:
+            ValueError: for an observation or grid that does not fit.
+        """
+        denoiser = self._in_own_coordinates(denoiser)
+        if observation.operator is not None and not self.takes_operator:
+            raise ValueError(
+                f"{self.name} takes masks only, no linear operator; methods that take one: fcs, dps, pigdm, mmps."
+            )
+        own = denoiser.grid(num_inference_steps) if grid is None else None
+        times = make_grid(denoiser.schedule, num_inference_steps, own if grid is None else grid)
+        run = _open_run(denoiser, observation, times, generator, num_samples)
+        x = self.start(run)
+        if initial is not None:
+            clean = initial.to(run.template)
+            x = clean.broadcast_to(run.shape) * times[0].alpha + x
+        stopped = False
+        for k, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+            x = self.finish(run, x, t) if s.sigma == 0 else self.step(run, x, t, s)
+            if callback is not None and callback(k, s.t, x, x if s.sigma == 0 else _predicted(run, x)):
+                stopped = s.sigma != 0
+                x = _predicted(run, x) if stopped else x
+                break
+        residual = run.residual(x)
+        if run.sigma == 0 and run.operator is None:
+            x = torch.where(run.known, run.y, x)
+        evaluations, vjps, rows = run.cost
+        return Result(x, evaluations, vjps, rows, residual, stopped)
+
+    def _in_own_coordinates(self, denoiser: Denoiser) -> Denoiser:
+        wanted = self.coordinates
+        if wanted is None and not self.keeps_edm and coordinates_of(denoiser.schedule) == "edm":
+            wanted = "vp"
+        return denoiser if wanted is None else denoiser.in_coordinates(wanted)
+
+
+def _predicted(run: Run, x: Tensor) -> Tensor:
+    return x if run.last is None else run.last.x0[: len(x)]
+
+
+def _open_run(
+    denoiser: Denoiser,
+    observation: Observation,
+    times: list[Time],
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    num_samples: int | None,
+) -> Run:
+    y = observation.y if observation.y.dtype == torch.float64 else observation.y.float()
+    batched = observation.is_batched(denoiser.shape)
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+    repeats = num_samples or 1
+    batch = (len(y) if batched else 1) * repeats
+    y = y.repeat_interleave(repeats, dim=0) if batched else y.expand(batch, *y.shape)
+    run = Run(denoiser, observation, times, batch, Generators(generator, batch))
+    if observation.operator is None:
+        known = observation.known
+        if known is None:
+            known = torch.ones((), dtype=torch.bool)
+        elif batched and known.ndim == y.ndim and len(known) > 1:
+            known = known.repeat_interleave(repeats, dim=0)
+        run.bind(y, known.to(y.device).broadcast_to(y.shape), y)
+    else:
+        shape = denoiser.shape or observation.operator.pseudo_inverse(y[:1]).shape[1:]
+        template = y.new_empty(1).expand(batch, *shape)
+        run.bind(template, torch.zeros((), dtype=torch.bool, device=y.device).expand(batch, *shape), y)
+    return run
+
+
+def _check(name: str, entry: dataclasses.Field[Any], value: Any) -> None:
+    """One clear ValueError for a field of the wrong type or out of its range."""
+    default, meta = entry.default, entry.metadata
+    choices = meta.get("choices", ())
+    if choices:
+        if value not in choices and value != default:
+            raise ValueError(f"{name}: {entry.name} must be one of {', '.join(choices)}; got {value!r}.")
+        return
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: {entry.name} must be true or false; got {value!r}.")
+        return
+    if not isinstance(default, int | float):
+        return
+    number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if not number or (isinstance(default, int) and value != int(value)):
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise ValueError(f"{name}: {entry.name} must be {kind}; got {value!r}.")
+    low, high = meta.get("low"), meta.get("high")
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"between {low} and {high}" if None not in (low, high) else f"at least {low}" if high is None else f"at most {high}"
+        raise ValueError(f"{name}: {entry.name} must be {bounds}; got {value!r}.")
+
+
+def ancestral_std(t: Time, s: Time) -> float:
+    """Standard deviation of the ancestral (DDPM) step: sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)."""
+    return s.sigma * math.sqrt(max(0.0, 1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2))
+
+
+def ddim(prediction: Prediction, s: Time, eta: float = 0.0, noise: Tensor | None = None) -> Tensor:
+    """The DDIM step to s: alpha_s x0 + sqrt(sigma_s^2 - eta^2) x1 + eta noise (Song et al. 2021, arXiv:2010.02502).
+
+    Args:
+        prediction: at t.
+        s: the next time.
+        eta: standard deviation of the fresh noise, at most sigma_s; `ancestral_std` makes it DDPM's step.
+        noise: standard normal, needed where eta > 0.
+    """
+    x = s.alpha * prediction.x0 + math.sqrt(max(0.0, s.sigma**2 - eta**2)) * prediction.x1
+    return x if noise is None or eta == 0 else x + eta * noise

@@ -1,0 +1,59 @@
+"""Random draws that go through the generators that were passed, and through nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Generators", "seed_from_system"]
+
+
+def seed_from_system() -> int:
+    """A fresh 53-bit seed from the operating system (exact in JSON); no global generator is touched."""
+    return int.from_bytes(os.urandom(7), "big") >> 3
+
+
+class Generators:
+    """Standard normal draws for a batch.
+
+    One generator draws the whole batch in one call. A list has one generator per sample, and then a sample's draws do
+    not depend on the batch that it is in. Draws are made in float32 on the generator's device and cast, so that
+    float32 and float64 runs see the same noise.
+
+    Args:
+        generator: one generator, a list of one per sample, or None for one seeded by the operating system.
+        batch: number of samples.
+
+    Raises:
+        ValueError: if a list's length is not the batch size.
+    """
+
+    def __init__(self, generator: torch.Generator | Sequence[torch.Generator] | None, batch: int) -> None:
+        if generator is None:
+            generator = torch.Generator().manual_seed(seed_from_system())
+        if not isinstance(generator, torch.Generator) and len(generator) != batch:
+            raise ValueError(
+                f"Got a list of {len(generator)} generators for {batch} samples; give one generator or one per sample."
+            )
+        self.generator = generator
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal noise of like's shape, dtype and device; the first axis is the batch."""
+        if isinstance(self.generator, torch.Generator):
+            return _draw(self.generator, like.shape).to(like)
+        rows = [_draw(generator, like.shape[1:]) for generator in self.generator]
+        return torch.stack(rows).to(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Uniform noise in [0, 1) of like's shape, dtype and device; the first axis is the batch."""
+        if isinstance(self.generator, torch.Generator):
+            return torch.rand(like.shape, generator=self.generator, device=self.generator.device).to(like)
+        rows = [torch.rand(like.shape[1:], generator=g, device=g.device) for g in self.generator]
+        return torch.stack(rows).to(like)
+
+
+def _draw(generator: torch.Generator, shape: torch.Size) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)

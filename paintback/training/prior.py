@@ -1,0 +1,199 @@
+"""Training an embedded prior: the EDM loss, an EMA of the weights, checkpoints that can be resumed.
+
+Reference: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, NeurIPS 2022,
+arXiv:2206.00364, table 1 and equation 8: sigma is log-normal, D = c_skip x + c_out F(c_in x, ln(sigma) / 4), and
+the loss, lambda(sigma) |D - x0|^2, is the plain squared error of F.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from paintback.models.unet import UNet, UNetConfig
+from paintback.training.data import Pictures, prefetch
+
+__all__ = ["PriorTraining", "train_prior"]
+
+
+@dataclass(frozen=True)
+class PriorTraining:
+    """How a prior is trained.
+
+    Attributes:
+        steps: optimiser steps, counted from the very first one, so that a resumed run ends at the same step.
+        batch: pictures of a step.
+        learning_rate: of AdamW, after the warm-up; it falls to a twentieth along a half cosine.
+        weight_decay: of AdamW.
+        warmup: steps over which the learning rate rises, again after every resume.
+        ema: decay of the average of the weights, reached as (1 + k) / (10 + k) after k steps.
+        sigma_mean: mean of ln(sigma).
+        sigma_std: standard deviation of ln(sigma).
+        seed: of the batches, the noise and the initial weights.
+        save_every: seconds between checkpoints.
+        sample_every: steps between grids of samples.
+        autocast: compute in bfloat16 where that is safe.
+    """
+
+    steps: int = 20_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 300
+    ema: float = 0.9995
+    sigma_mean: float = -1.0
+    sigma_std: float = 1.4
+    seed: int = 0
+    save_every: float = 180.0
+    sample_every: int = 2_000
+    autocast: bool = False
+
+
+def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """EDM's weighted denoising loss.
+
+    Args:
+        model: the raw network F.
+        x0: (B, C, H, W), clean pictures in [-1, 1].
+        sigma: (B,), noise levels.
+        noise: of x0's shape, standard normal.
+
+    Returns:
+        A scalar: mean over all entries of |F - (x0 - c_skip x) / c_out|^2.
+    """
+    data = model.config.sigma_data
+    s = sigma[:, None, None, None]
+    total = (s**2 + data**2).sqrt()
+    x = x0 + s * noise
+    target = (x0 - x * (data / total) ** 2) * total / (s * data)
+    return (model(x / total, sigma.log() / 4).float() - target).square().mean()
+
+
+def train_prior(
+    pictures: Pictures,
+    out: Path,
+    *,
+    network: UNetConfig,
+    training: PriorTraining,
+    resume: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Trains a U-Net prior and keeps its EMA in `out/model.safetensors`.
+
+    Beside it: `log.jsonl`, one line a hundred steps (step, pictures seen, loss, seconds), and `samples-STEP.png`.
+
+    Args:
+        pictures: what to train on.
+        out: folder of the results, made if missing.
+        network: shape of the network; ignored when `resume` is given.
+        training: the recipe.
+        resume: weights to go on from, as this function or Paintback's distribution wrote them; the optimiser
+            starts anew with a warm-up, the step count goes on.
+        progress: show a progress bar.
+
+    Returns:
+        The path of the weights.
+    """
+    torch.manual_seed(training.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    start, seconds_before = 0, 0.0
+    if resume is None:
+        model = UNet(network)
+    else:
+        with safe_open(resume, "pt") as file:
+            header = file.metadata()
+            model = UNet(UNetConfig(**_config(header["config"])))
+            model.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
+        start, seconds_before = int(header["step"]), float(header["seconds"])
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = UNet(model.config)
+    ema.load_state_dict(model.state_dict())
+    ema.requires_grad_(False)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), training.learning_rate, betas=(0.9, 0.99), weight_decay=training.weight_decay
+    )
+    weights = out / "model.safetensors"
+    began = saved = time.monotonic()
+    mean_loss = float("nan")
+    batches = prefetch(pictures, training.seed, start, training.steps, training.batch)
+    bar = tqdm(batches, initial=start, total=training.steps, disable=not progress, unit="step")
+    for step, x0 in enumerate(bar, start):
+        rng = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
+        sigma = (torch.randn(len(x0), generator=rng) * training.sigma_std + training.sigma_mean).exp()
+        noise = torch.randn(x0.shape, generator=rng)
+        done = step - start
+        rate = min(1.0, (done + 1) / training.warmup) * (
+            0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / training.steps)))
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = training.learning_rate * rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast):
+            loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if done >= training.warmup or start == 0:
+            decay = min(training.ema, (1 + done) / (10 + done)) if start == 0 else training.ema
+            torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+        value = loss.item()
+        mean_loss = value if math.isnan(mean_loss) else mean_loss + 0.01 * (value - mean_loss)
+        bar.set_postfix(loss=f"{mean_loss:.4f}", refresh=False)
+        now = time.monotonic()
+        last = step + 1 == training.steps
+        seconds = seconds_before + now - began
+        if (step + 1) % 100 == 0 or last:
+            line = {"step": step + 1, "pictures": (step + 1) * training.batch, "loss": mean_loss, "seconds": seconds}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if last or now - saved > training.save_every:
+            saved = now
+            header = {
+                "config": json.dumps(model.config.to_dict()),
+                "training": json.dumps(asdict(training)),
+                "step": str(step + 1),
+                "pictures": str((step + 1) * training.batch),
+                "loss": f"{mean_loss:.5f}",
+                "seconds": f"{seconds:.0f}",
+            }
+            temporary = weights.with_suffix(".partial")
+            save_file({key: value.contiguous() for key, value in ema.state_dict().items()}, temporary, header)
+            temporary.replace(weights)
+        if last or (step + 1) % training.sample_every == 0:
+            _sample_grid(ema, pictures.size, out / f"samples-{step + 1:07d}.png")
+    return weights
+
+
+def _config(text: str) -> dict[str, object]:
+    fields = json.loads(text)
+    return {**fields, "widths": tuple(fields["widths"])}
+
+
+@torch.no_grad()
+def _sample_grid(model: UNet, size: int, path: Path, *, side: int = 6, steps: int = 40) -> None:
+    """Writes side x side unconditional samples (DDIM on EDM's grid) as one PNG."""
+    from PIL import Image
+
+    data = model.config.sigma_data
+    rng = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    sigmas = (80 ** (1 / 7) + ramp * (0.005 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    x = torch.randn(side**2, model.config.channels, size, size, generator=rng) * 80
+    for t, s in zip(sigmas, [*sigmas[1:], 0], strict=True):
+        t, s = float(t), float(s)
+        total = (t**2 + data**2) ** 0.5
+        raw = model(x / total, torch.full((len(x),), math.log(t) / 4)).float()
+        x0 = x * (data / total) ** 2 + raw * t * data / total
+        x = x0 + (x - x0) * (s / t)
+    tiles = x.unflatten(0, (side, side)).permute(0, 3, 1, 4, 2).reshape(side * size, side * size, -1)
+    pixels = tiles.clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path)
