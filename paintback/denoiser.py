@@ -6,6 +6,7 @@ by alpha_t x0 + sigma_t x1 = x_t.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -146,6 +147,9 @@ class Denoiser:
             return self.predict(x, self.schedule.at(float(times[0])))
         if len(times) != len(x):
             raise ValueError(f"Got {len(times)} times for a batch of {len(x)}; give one time or one per row.")
+        if self.condition is not None and len(self.condition) > 1:
+            # rows are grouped by time below, and would meet the conditions of others
+            raise ValueError(f"Got {len(self.condition)} conditions and several times; give one of either.")
         x0, x1, rows = torch.empty_like(x), torch.empty_like(x), 0
         for value in times.unique().tolist():
             chosen = (times == value).to(x.device)
@@ -156,6 +160,12 @@ class Denoiser:
     def grid(self, num_inference_steps: int) -> Tensor | None:
         """The family's own time grid of N + 1 times, or None for the uniform one."""
         return None
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        """This denoiser under another prompt embedding, (1 or B, ...); the network is shared."""
+        other = copy.copy(self)
+        other.condition = condition
+        return other
 
     def in_coordinates(self, coordinates: Coordinates) -> Denoiser:
         """This denoiser with its states in other coordinates; self where they are those already."""
@@ -174,7 +184,8 @@ class RescaledDenoiser(Denoiser):
         while isinstance(inner, RescaledDenoiser):
             inner = inner.inner
         super().__init__(Rescaled(inner.schedule, coordinates))
-        self.inner, self.shape, self.codec, self.condition = inner, inner.shape, inner.codec, inner.condition
+        self.inner: Denoiser = inner
+        self.shape, self.codec, self.condition = inner.shape, inner.codec, inner.condition
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         inner = self.inner.schedule.at(time.t)
@@ -184,6 +195,11 @@ class RescaledDenoiser(Denoiser):
 
     def grid(self, num_inference_steps: int) -> Tensor | None:
         return self.inner.grid(num_inference_steps)
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        other = copy.copy(self)
+        other.inner, other.condition = self.inner.with_condition(condition), condition
+        return other
 
 
 class NetworkDenoiser(Denoiser):
@@ -245,9 +261,7 @@ class NetworkDenoiser(Denoiser):
 
 
 def _rows(condition: Tensor, rows: int) -> Tensor:
-    """A condition of one row or of as many as there are samples, brought to `rows` rows."""
+    """A condition of one row or of one per sample, brought to `rows` rows, those of a sample next to each other."""
     if rows % len(condition):
         raise ValueError(f"Got {len(condition)} conditions for {rows} samples; give one or one per sample.")
     return condition.repeat_interleave(rows // len(condition), dim=0)
-
-

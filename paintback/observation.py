@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,9 @@ class AveragePool(LinearOperator):
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
-            raise ValueError(f"A {x.shape[-1]} x {x.shape[-2]} picture cannot be pooled by {self.factor}; pad it first.")
+            raise ValueError(
+                f"A {x.shape[-1]} x {x.shape[-2]} picture cannot be pooled by {self.factor}; pad it first."
+            )
         return F.avg_pool2d(x, self.factor)
 
     def transpose(self, y: Tensor) -> Tensor:
@@ -83,7 +86,8 @@ class Bicubic(LinearOperator):
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         rows, columns = self._matrices(y)
-        return torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).T
+        x: Tensor = torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).T
+        return x
 
 
 def _bicubic_matrix(length: int, factor: int) -> Tensor:
@@ -128,8 +132,8 @@ class Observation:
             raise ValueError("An observation has either known or operator, not both.")
         if known is not None and known.dtype != torch.bool:
             raise ValueError(f"known must be boolean (True = given); got {known.dtype}.")
-        if not float(sigma) >= 0:
-            raise ValueError(f"sigma is a standard deviation and must be at least 0; got {sigma}.")
+        if not 0 <= float(sigma) < math.inf:
+            raise ValueError(f"sigma is a standard deviation and must be finite and at least 0; got {sigma}.")
         y = y if y.is_floating_point() else y.float()
         if known is not None:
             try:

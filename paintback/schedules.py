@@ -55,7 +55,7 @@ class Time:
 
     @property
     def ratio(self) -> float:
-        """sigma / alpha, the noise level of EDM; infinite where alpha is 0."""
+        """Sigma / alpha, the noise level of EDM; infinite where alpha is 0."""
         return self.sigma / self.alpha if self.alpha else math.inf
 
     @property
@@ -90,7 +90,7 @@ class Schedule:
         return self.coefficients(t)
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma of float64 times in [0, 1]."""
+        """Alpha and sigma of float64 times in [0, 1]."""
         raise NotImplementedError
 
     def time_of_ratio(self, ratio: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class VP(Schedule):
     """Variance preserving: alpha^2 + sigma^2 = 1, as in DDPM.
 
     t = k / T is the model's k-th noise level, whose squared alpha is the product of the first k factors 1 - beta, and
-    t = 0 is the clean picture; ln(alpha) is linear in between.
+    t = 0 is the clean picture; ln(alpha) is linear in between (alpha itself where the last one is 0).
 
     Args:
         betas: "linear" (DDPM, ADM), "scaled_linear" (Stable Diffusion), "cosine" (improved DDPM), or the T values.
@@ -142,8 +142,8 @@ class VP(Schedule):
         low = position.floor().clamp(max=self.num_train_timesteps - 1).long()
         fraction = position - low
         left, right = self._log_alpha[low], self._log_alpha[low + 1]
-        # ends of a segment exactly, so that an infinite end (alpha = 0) is never multiplied by 0
-        log_alpha = torch.where(fraction == 0, left, torch.where(fraction == 1, right, torch.lerp(left, right, fraction)))
+        # alpha itself is linear in a segment that ends at alpha = 0, whose logarithm is infinite
+        log_alpha = torch.where(right.isinf(), left + torch.log1p(-fraction), torch.lerp(left, right, fraction))
         return log_alpha.exp(), torch.expm1(2 * log_alpha).abs().sqrt()
 
     def time_of_ratio(self, ratio: Tensor) -> Tensor:
@@ -153,7 +153,8 @@ class VP(Schedule):
         high = torch.searchsorted(table, -log_alpha).clamp(1, self.num_train_timesteps)
         left, right = table[high - 1], table[high]
         width = right - left
-        fraction = torch.where(width > 0, (-log_alpha - left) / width, torch.zeros_like(width)).nan_to_num(1.0)
+        fraction = torch.where(width > 0, (-log_alpha - left) / width, torch.zeros_like(width))
+        fraction = torch.where(right.isinf(), -torch.expm1(left + log_alpha), fraction)
         return ((high - 1 + fraction.clamp(0, 1)) / self.num_train_timesteps).to(torch.float64)
 
 
@@ -166,7 +167,7 @@ def _named_betas(name: str, start: float, end: float, count: int) -> Tensor:
         steps = torch.linspace(0, 1, count + 1, dtype=torch.float64)
         abar = torch.cos((steps + 0.008) / 1.008 * math.pi / 2) ** 2
         return (1 - abar[1:] / abar[:-1]).clamp(max=0.999)
-    raise ValueError(f"Unknown betas {name!r}; valid are 'linear', 'scaled_linear', 'cosine', or the values themselves.")
+    raise ValueError(f"Unknown betas {name!r}; valid are 'linear', 'scaled_linear', 'cosine', or the values.")
 
 
 class EDM(Schedule):
@@ -196,7 +197,8 @@ class EDM(Schedule):
         ratio = torch.as_tensor(ratio, dtype=torch.float64)
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         moved = ratio * ((self.sigma_max - self.sigma_min) / self.sigma_max) + self.sigma_min
-        return ((moved ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+        t: Tensor = (moved ** (1 / self.rho) - low) / (high - low)
+        return t.clamp(0, 1)
 
 
 class Flow(Schedule):
@@ -239,7 +241,8 @@ class Rescaled(Schedule):
     def scale(self, t: float) -> float:
         """The number by which the model's own state at t is divided."""
         time = self.schedule.at(t)
-        return float(_norm(self.coordinates, torch.tensor(time.alpha), torch.tensor(time.sigma)))
+        alpha, sigma = torch.tensor((time.alpha, time.sigma), dtype=torch.float64)
+        return float(_norm(self.coordinates, alpha, sigma))
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.schedule.coefficients(t)
@@ -367,7 +370,10 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) >= len(timesteps):
         sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")[: len(timesteps)]
-        if isinstance(schedule, Flow):
+        own = schedule
+        while isinstance(own, Rescaled):
+            own = own.schedule
+        if isinstance(own, Flow):
             return _from_ratios(schedule, sigmas / (1 - sigmas))
         return _from_ratios(schedule, sigmas)
     count = int(scheduler.config.num_train_timesteps)
@@ -400,6 +406,5 @@ def make_grid(schedule: Schedule, num_inference_steps: int, grid: Grid | None = 
         raise ValueError("A grid must be a list of times that fall strictly from at most 1 to exactly 0.")
     alphas, sigmas = schedule(times)
     return [
-        Time(t, alpha, sigma)
-        for t, alpha, sigma in zip(times.tolist(), alphas.tolist(), sigmas.tolist(), strict=True)
+        Time(t, alpha, sigma) for t, alpha, sigma in zip(times.tolist(), alphas.tolist(), sigmas.tolist(), strict=True)
     ]

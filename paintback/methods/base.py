@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from paintback.denoiser import Codec, Denoiser, Prediction
 from paintback.observation import LinearOperator, Observation
@@ -72,6 +73,7 @@ class Run:
         times: the grid.
         codec: of the model.
         condition: the prompt embedding or None.
+        initial: clean picture to start from in place of pure noise, of the state's shape, or None.
         memory: whatever a method keeps between steps.
         last: the last prediction.
     """
@@ -86,31 +88,52 @@ class Run:
         self.known = torch.zeros((), dtype=torch.bool)
         self.shape: tuple[int, ...] = ()
         self.memory: dict[str, Any] = {}
+        self.initial: Tensor | None = None
         self.last: Prediction | None = None
         self.batch = batch
         self._rows = self._vjps = self._network_rows = 0
 
     def denoise(self, x: Tensor, t: Time) -> Prediction:
-        """One evaluation of the model, counted; x is (k B, ...) for k evaluations a sample."""
+        """One evaluation of the model, counted; x is (k B, ...) for k evaluations, a sample's rows next to each other."""
         prediction = self.denoiser(x, t)
         self._rows += len(x)
         self._network_rows += prediction.rows or len(x)
         self.last = prediction
         return prediction
 
-    def linearise(self, x: Tensor, t: Time) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
-        """One evaluation and its vector-Jacobian product with respect to x.
+    def linearise(
+        self, x: Tensor, t: Time, *, condition: Tensor | None = None, checkpoint: bool = False
+    ) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
+        """One evaluation and its vector-Jacobian product with respect to x, or to the prompt embedding.
+
+        Args:
+            x: (B, ...) states.
+            t: their time.
+            condition: evaluates under this embedding and differentiates with respect to it in place of x.
+            checkpoint: keep no activations but run the model again inside every product: less memory, more time.
+                The repeated runs belong to the product and are not counted as evaluations.
 
         Returns:
-            The prediction, and a function v -> (d x0 / d x)^T v, counted at every call.
+            The prediction, and a function v -> (d x0 / d x)^T v, counted at every call; 0 where x0 does not depend
+            on x (an eps network at alpha = 0).
         """
+        denoiser = self.denoiser
         with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            prediction = self.denoise(leaf, t)
+            leaf = (x if condition is None else condition).detach().requires_grad_()
+            try:
+                if condition is not None:
+                    self.denoiser = denoiser.with_condition(leaf)
+                if checkpoint:
+                    self.denoiser = _Checkpointed(self.denoiser)
+                prediction = self.denoise(leaf if condition is None else x.detach(), t)
+            finally:
+                self.denoiser = denoiser
 
         def vjp(v: Tensor) -> Tensor:
             self._vjps += len(v)
-            return torch.autograd.grad(prediction.x0, leaf, v, retain_graph=True)[0]
+            if not prediction.x0.requires_grad:
+                return torch.zeros_like(leaf)
+            return torch.autograd.grad(prediction.x0, leaf, v, retain_graph=True, materialize_grads=True)[0]
 
         detached = dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach())
         self.last = detached
@@ -142,6 +165,25 @@ class Run:
         """(B,) largest deviation from the observation."""
         error = self.operator(x) - self.y if self.operator else torch.where(self.known, x - self.y, 0.0)
         return error.abs().flatten(1).amax(1)
+
+
+class _Checkpointed(Denoiser):
+    """A denoiser whose activations are computed again in the backward pass."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__(inner.schedule)
+        self.inner = inner
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        rows = []
+
+        def call(x: Tensor) -> tuple[Tensor, Tensor]:
+            prediction = self.inner.predict(x, time)
+            rows.append(prediction.rows)
+            return prediction.x0, prediction.x1
+
+        x0, x1 = torch_checkpoint(call, x, use_reentrant=False, preserve_rng_state=False)
+        return Prediction(x0, x1, rows=rows[0])
 
 
 def _per_sample(count: int, batch: int) -> int | float:
@@ -177,8 +219,9 @@ class Method:
         raise NotImplementedError
 
     def start(self, run: Run) -> Tensor:
-        """The state at the first time: noise."""
-        return run.noise() * run.times[0].sigma
+        """The state at the first time: noise, around the initial picture where there is one."""
+        x = run.noise() * run.times[0].sigma
+        return x if run.initial is None else x + run.times[0].alpha * run.initial
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The sample, from the state at the last time above 0: one evaluation."""
@@ -232,20 +275,26 @@ class Method:
         own = denoiser.grid(num_inference_steps) if grid is None else None
         times = make_grid(denoiser.schedule, num_inference_steps, own if grid is None else grid)
         run = _open_run(denoiser, observation, times, generator, num_samples)
-        x = self.start(run)
         if initial is not None:
-            clean = initial.to(run.template)
-            x = clean.broadcast_to(run.shape) * times[0].alpha + x
+            try:
+                run.initial = initial.to(run.template).broadcast_to(run.shape)
+            except RuntimeError:
+                raise ValueError(
+                    f"initial of shape {tuple(initial.shape)} does not fit samples of shape {run.shape}."
+                ) from None
+        x = self.start(run)
         stopped = False
-        for k, (t, s) in enumerate(zip(times, times[1:], strict=False)):
-            x = self.finish(run, x, t) if s.sigma == 0 else self.step(run, x, t, s)
-            if callback is not None and callback(k, s.t, x, x if s.sigma == 0 else _predicted(run, x)):
-                stopped = s.sigma != 0
-                x = _predicted(run, x) if stopped else x
+        for k, (t, s) in enumerate(zip(times[:-1], times[1:-1], strict=False)):
+            x = self.step(run, x, t, s)
+            if callback is not None and callback(k, s.t, x, _predicted(run, x)):
+                stopped = True
                 break
+        x = _predicted(run, x) if stopped else self.finish(run, x, times[-2])
         residual = run.residual(x)
         if run.sigma == 0 and run.operator is None:
             x = torch.where(run.known, run.y, x)
+        if callback is not None and not stopped:
+            callback(len(times) - 2, 0.0, x, x)
         evaluations, vjps, rows = run.cost
         return Result(x, evaluations, vjps, rows, residual, stopped)
 
@@ -257,7 +306,7 @@ class Method:
 
 
 def _predicted(run: Run, x: Tensor) -> Tensor:
-    return x if run.last is None else run.last.x0[: len(x)]
+    return x if run.last is None else run.last.x0[:: len(run.last.x0) // len(x)]
 
 
 def _open_run(

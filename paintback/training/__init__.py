@@ -1,0 +1,1 @@
+"""Training: an embedded prior, and what else a model needs to be shipped."""

@@ -128,7 +128,7 @@ class PictureFolder(Pictures):
             picture = self.pictures[rng.integers(self.count)]
             side = self.size
             if rng.random() >= self.native:
-                side = int(round(side * (min(picture.size) / side) ** rng.random()))
+                side = round(side * (min(picture.size) / side) ** rng.random())
             left = int(rng.integers(picture.width - side + 1))
             top = int(rng.integers(picture.height - side + 1))
             box = (left, top, left + side, top + side)

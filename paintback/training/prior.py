@@ -7,18 +7,22 @@ the loss, lambda(sigma) |D - x0|^2, is the plain squared error of F.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from paintback.models.embedded import load_unet
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import Pictures, prefetch
 
@@ -75,7 +79,8 @@ def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     total = (s**2 + data**2).sqrt()
     x = x0 + s * noise
     target = (x0 - x * (data / total) ** 2) * total / (s * data)
-    return (model(x / total, sigma.log() / 4).float() - target).square().mean()
+    error: Tensor = model(x / total, sigma.log() / 4).float() - target
+    return error.square().mean()
 
 
 def train_prior(
@@ -102,22 +107,24 @@ def train_prior(
 
     Returns:
         The path of the weights.
+
+    Raises:
+        ValueError: if the pictures do not fit the network, or there is nothing left to train.
     """
-    torch.manual_seed(training.seed)
-    out.mkdir(parents=True, exist_ok=True)
     start, seconds_before = 0, 0.0
-    if resume is None:
-        model = UNet(network)
-    else:
-        with safe_open(resume, "pt") as file:
-            header = file.metadata()
-            model = UNet(UNetConfig(**_config(header["config"])))
-            model.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
-        start, seconds_before = int(header["step"]), float(header["seconds"])
+    with torch.random.fork_rng(devices=[]):  # modules draw their weights from the global generator
+        torch.manual_seed(training.seed)
+        if resume is None:
+            model = UNet(network)
+        else:
+            model, header = load_unet(resume)
+            model = model.train().requires_grad_(True)
+            start, seconds_before = int(header.get("step", 0)), float(header.get("seconds", 0))
+    _check(pictures, model.config, start, training.steps)
+    out.mkdir(parents=True, exist_ok=True)
+    _cut_log(out / "log.jsonl", start)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = UNet(model.config)
-    ema.load_state_dict(model.state_dict())
-    ema.requires_grad_(False)
+    ema = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), training.learning_rate, betas=(0.9, 0.99), weight_decay=training.weight_decay
     )
@@ -139,7 +146,7 @@ def train_prior(
         with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast):
             loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if done >= training.warmup or start == 0:
@@ -162,20 +169,53 @@ def train_prior(
                 "training": json.dumps(asdict(training)),
                 "step": str(step + 1),
                 "pictures": str((step + 1) * training.batch),
+                "training_size": str(pictures.size),
                 "loss": f"{mean_loss:.5f}",
                 "seconds": f"{seconds:.0f}",
             }
-            temporary = weights.with_suffix(".partial")
-            save_file({key: value.contiguous() for key, value in ema.state_dict().items()}, temporary, header)
-            temporary.replace(weights)
+            with _whole(weights) as temporary:
+                save_file({key: value.contiguous() for key, value in ema.state_dict().items()}, temporary, header)
         if last or (step + 1) % training.sample_every == 0:
             _sample_grid(ema, pictures.size, out / f"samples-{step + 1:07d}.png")
     return weights
 
 
-def _config(text: str) -> dict[str, object]:
-    fields = json.loads(text)
-    return {**fields, "widths": tuple(fields["widths"])}
+def _check(pictures: Pictures, config: UNetConfig, start: int, steps: int) -> None:
+    """One clear ValueError where training cannot start."""
+    if pictures.channels != config.channels:
+        raise ValueError(
+            f"The pictures have {pictures.channels} channels and the network {config.channels}; they must be the same."
+        )
+    if pictures.size % config.multiple:
+        raise ValueError(
+            f"The pictures are {pictures.size} pixels wide, and a network of {len(config.widths)} levels takes "
+            f"multiples of {config.multiple}; choose another size or fewer levels."
+        )
+    if start >= steps:
+        raise ValueError(f"The weights have seen {start} steps already; ask for more than that in all, got {steps}.")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops the lines after the step that training goes on from, which will be written again."""
+    if path.exists():
+        lines = [
+            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
+        ]
+        with _whole(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in lines))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` when it is complete, and on the disk."""
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -196,4 +236,5 @@ def _sample_grid(model: UNet, size: int, path: Path, *, side: int = 6, steps: in
         x = x0 + (x - x0) * (s / t)
     tiles = x.unflatten(0, (side, side)).permute(0, 3, 1, 4, 2).reshape(side * size, side * size, -1)
     pixels = tiles.clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path)
+    with _whole(path) as temporary:
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(temporary, "PNG")

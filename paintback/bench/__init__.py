@@ -1,0 +1,1 @@
+"""Measuring: metrics, suites, and the commands that make every number in the documentation."""

@@ -1,0 +1,81 @@
+"""Pictures and masks: reading, writing, growing, cropping, padding and pasting.
+
+Everything here speaks the outside language: pixels as the user gave them, and masks where True (white) means repaint.
+Importing this package needs numpy and Pillow only; scipy and torch are imported by the functions that use them.
+"""
+
+from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.masks import (
+    blur,
+    box,
+    check_mask,
+    checkerboard,
+    extend_picture,
+    fill_holes,
+    free_form,
+    grow,
+    half,
+    invert,
+    lines,
+    mask_from_alpha,
+    outpaint,
+    read_mask,
+    text,
+)
+from paintback.images.picture import (
+    MAX_PIXELS,
+    Picture,
+    read_picture,
+    read_settings,
+    to_numpy,
+    to_pil,
+    to_torch,
+    write_picture,
+)
+from paintback.images.regions import Box, Region, context_crop, hole_regions
+from paintback.images.resizing import (
+    FixedSizePlan,
+    average_pool,
+    fixed_size_plan,
+    pad_to_multiple,
+    resize_unit,
+    unpad,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "Box",
+    "FixedSizePlan",
+    "MissingPicture",
+    "Picture",
+    "PictureError",
+    "Region",
+    "average_pool",
+    "blur",
+    "box",
+    "check_mask",
+    "checkerboard",
+    "context_crop",
+    "extend_picture",
+    "fill_holes",
+    "fixed_size_plan",
+    "free_form",
+    "grow",
+    "half",
+    "hole_regions",
+    "invert",
+    "lines",
+    "mask_from_alpha",
+    "outpaint",
+    "pad_to_multiple",
+    "read_mask",
+    "read_picture",
+    "read_settings",
+    "resize_unit",
+    "text",
+    "to_numpy",
+    "to_pil",
+    "to_torch",
+    "unpad",
+    "write_picture",
+]

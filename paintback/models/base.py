@@ -1,0 +1,57 @@
+"""What the Inpainter asks of a model, whatever family it is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, device, dtype, nn
+
+from paintback.denoiser import Denoiser
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pretrained model, ready to make denoisers. A subclass defines `denoiser`.
+
+    Attributes:
+        name: as the user named it.
+        channels: colours of the pictures it paints; 1 for grey.
+        multiple: sides of the pictures it takes are multiples of this.
+        size: the one side length (height, width) it takes, or None for any.
+        training_size: side of the pictures it learnt from, in pixels; larger holes are done coarse to fine.
+        network: the torch module, or None where there is no single one.
+        device: where it runs.
+        dtype: of the network.
+    """
+
+    name: str
+    channels: int
+    multiple: int
+    size: tuple[int, int] | None
+    training_size: int
+    network: nn.Module | None
+    device: device
+    dtype: dtype
+
+    def denoiser(
+        self,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+    ) -> Denoiser:
+        """The frozen denoiser for a prompt.
+
+        Raises:
+            ValueError: if the model does not take prompts and one is given.
+        """
+        raise NotImplementedError
+
+    def to_model(self, picture: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to the model's colours."""
+        return picture if self.channels == 3 else picture.mean(dim=1, keepdim=True)
+
+    def to_picture(self, x: Tensor) -> Tensor:
+        """The model's colours to (B, 3, H, W) in [-1, 1]."""
+        return x if self.channels == 3 else x.expand(-1, 3, -1, -1)

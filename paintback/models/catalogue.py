@@ -1,0 +1,69 @@
+"""The list of shipped models, read from `paintback/weights/`: NAME.safetensors with its card NAME.md."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["WEIGHTS", "Card", "catalogue", "find"]
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a shipped model without loading it.
+
+    Attributes:
+        name: for `Inpainter.from_pretrained` and `--model`.
+        title: one line.
+        channels: colours.
+        parameters: number of weights.
+        size_bytes: of the file.
+        weights: the file.
+        card: the model card.
+    """
+
+    name: str
+    title: str
+    channels: int
+    parameters: int
+    size_bytes: int
+    weights: Path
+    card: Path
+
+
+def _header(path: Path) -> dict[str, object]:
+    """The JSON header of a safetensors file, without torch."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, object] = json.loads(file.read(length))
+    return header
+
+
+def catalogue() -> list[Card]:
+    """All shipped models, by name; torch is not imported."""
+    cards = []
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        header = _header(path)
+        meta = header.pop("__metadata__")
+        assert isinstance(meta, dict)
+        if meta.get("kind", "prior") != "prior":
+            continue
+        parameters = 0
+        for entry in header.values():
+            assert isinstance(entry, dict)
+            start, stop = entry["data_offsets"]
+            parameters += (stop - start) // {"F16": 2, "BF16": 2, "F32": 4}[entry["dtype"]]
+        card = path.with_suffix(".md")
+        title = card.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") if card.exists() else path.stem
+        config = json.loads(str(meta["config"]))
+        cards.append(Card(path.stem, title, config["channels"], parameters, path.stat().st_size, path, card))
+    return cards
+
+
+def find(name: str) -> Card | None:
+    """The shipped model of that name, or None."""
+    return next((card for card in catalogue() if card.name == name), None)
