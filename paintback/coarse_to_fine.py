@@ -297,5 +297,3 @@ def _enlarge(coarse: Tensor, above: Level, level: Level) -> Tensor:
     fine = F.interpolate(coarse, scale_factor=ratio, mode="bicubic").clamp(-1, 1)
     top, left = (level.box.top - above.box.top) // level.factor, (level.box.left - above.box.left) // level.factor
     return fine[..., top : top + level.box.height // level.factor, left : left + level.box.width // level.factor]
-
-

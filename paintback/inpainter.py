@@ -90,7 +90,9 @@ class Inpainter:
         self._progress: dict[str, Any] = {}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: Any = None, torch_dtype: torch.dtype | None = None) -> Inpainter:
+    def from_pretrained(
+        cls, name: str | Path, *, device: Any = None, torch_dtype: torch.dtype | None = None
+    ) -> Inpainter:
         """Loads a model by name.
 
         Args:
@@ -155,7 +157,9 @@ class Inpainter:
         pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
         given = mask_image if isinstance(mask_image, list | tuple) else [mask_image] * len(pictures)
         if len(given) != len(pictures):
-            raise ValueError(f"Got {len(pictures)} pictures and {len(given)} masks; give one mask each, or one for all.")
+            raise ValueError(
+                f"Got {len(pictures)} pictures and {len(given)} masks; give one mask each, or one for all."
+            )
         if output_type not in ("pil", "np", "pt", "picture"):
             raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
         if num_images_per_prompt < 1:
@@ -180,7 +184,9 @@ class Inpainter:
         finished: list[Picture] = []
         output = Output([], 0, 0, 0.0, None, seeds, {})
         with PeakMemory(self.model.device) as memory, tqdm(**{"unit": "step", "leave": False, **self._progress}) as bar:
-            job = _Job(self, denoiser, chosen, int(steps), strength, padding_mask_crop, callback_on_step_end, bar, output)
+            job = _Job(
+                self, denoiser, chosen, int(steps), strength, padding_mask_crop, callback_on_step_end, bar, output
+            )
             for k, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):
                 mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
                 own = generators if isinstance(generators, torch.Generator) else generators[mine]
@@ -221,16 +227,16 @@ class _Job:
     bar: Any
     output: Output
 
-    def paint(
-        self, picture: Picture, hole: np.ndarray, generators: Any, count: int, mask_blur: float
-    ) -> list[Picture]:
+    def paint(self, picture: Picture, hole: np.ndarray, generators: Any, count: int, mask_blur: float) -> list[Picture]:
         """The samples of one picture."""
         model, policy = self.inpainter.model, self.inpainter.policy
         if self.context is not None:
             policy = dataclasses.replace(policy, context=self.context)
         unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
         if model.channels == 1 and not bool((unit == unit[:1]).all()):
-            raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
+            raise ValueError(
+                f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model."
+            )
         weight = masks.blur(hole, mask_blur) if mask_blur else None
         wide = hole if weight is None else weight > 0
         masks.check_mask(wide)

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Kind = Literal["file", "pil", "numpy", "torch"]
-Source = Union[str, "PathLike[str]", Image.Image, Array, "torch.Tensor"]
+Source = Union["Picture", str, "PathLike[str]", Image.Image, Array, "torch.Tensor"]
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, the weights of Pillow's convert("L")
 UNIT = {"uint8": 255, "uint16": 65535, "float32": 1}
 
@@ -150,7 +150,8 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     sRGB). EXIF orientation is applied and the ICC profile kept.
 
     Args:
-        source: path; PIL image; numpy (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as uint8, uint16 or float in [0, 1];
+        source: a `Picture`, returned as it is; path; PIL image;
+            numpy (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as uint8, uint16 or float in [0, 1];
             torch (1, 3 or 4, H, W) or (1, 1, 3 or 4, H, W) likewise, i.e. with channels first. Arrays are copied.
         max_pixels: largest width times height, checked before decoding.
 
@@ -158,6 +159,8 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
         MissingPicture: the file does not exist.
         PictureError: anything else that is wrong with it, in one sentence.
     """
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, (str, PathLike)):
         return Picture(*decode_file(Path(source), max_pixels), kind="file")
     if isinstance(source, Image.Image):

@@ -78,7 +78,9 @@ class Run:
         last: the last prediction.
     """
 
-    def __init__(self, denoiser: Denoiser, observation: Observation, times: list[Time], batch: int, noise: Generators):
+    def __init__(
+        self, denoiser: Denoiser, observation: Observation, times: list[Time], batch: int, noise: Generators
+    ) -> None:
         self.denoiser, self.times, self.generators = denoiser, times, noise
         self.codec: Codec = denoiser.codec
         self.condition: Tensor | None = denoiser.condition
@@ -94,7 +96,7 @@ class Run:
         self._rows = self._vjps = self._network_rows = 0
 
     def denoise(self, x: Tensor, t: Time) -> Prediction:
-        """One evaluation of the model, counted; x is (k B, ...) for k evaluations, a sample's rows next to each other."""
+        """One evaluation, counted; x is (k B, ...) for k evaluations, a sample's rows next to each other."""
         prediction = self.denoiser(x, t)
         self._rows += len(x)
         self._network_rows += prediction.rows or len(x)
@@ -168,7 +170,7 @@ class Run:
 
 
 class _Checkpointed(Denoiser):
-    """A denoiser whose activations are computed again in the backward pass."""
+    """A denoiser whose activations are computed again in the backward pass; it gives the mixed prediction only."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner.schedule)
@@ -269,9 +271,10 @@ class Method:
         """
         denoiser = self._in_own_coordinates(denoiser)
         if observation.operator is not None and not self.takes_operator:
-            raise ValueError(
-                f"{self.name} takes masks only, no linear operator; methods that take one: fcs, dps, pigdm, mmps."
-            )
+            from paintback.methods import types
+
+            others = ", ".join(name for name, kind in types().items() if kind.takes_operator)
+            raise ValueError(f"{self.name} takes masks only, no linear operator; methods that take one: {others}.")
         own = denoiser.grid(num_inference_steps) if grid is None else None
         times = make_grid(denoiser.schedule, num_inference_steps, own if grid is None else grid)
         run = _open_run(denoiser, observation, times, generator, num_samples)
@@ -343,7 +346,7 @@ def _check(name: str, entry: dataclasses.Field[Any], value: Any) -> None:
     default, meta = entry.default, entry.metadata
     choices = meta.get("choices", ())
     if choices:
-        if value not in choices and value != default:
+        if value not in choices and value != default and not (value is None and entry.name == "coordinates"):
             raise ValueError(f"{name}: {entry.name} must be one of {', '.join(choices)}; got {value!r}.")
         return
     if isinstance(default, bool):
@@ -358,7 +361,13 @@ def _check(name: str, entry: dataclasses.Field[Any], value: Any) -> None:
         raise ValueError(f"{name}: {entry.name} must be {kind}; got {value!r}.")
     low, high = meta.get("low"), meta.get("high")
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"between {low} and {high}" if None not in (low, high) else f"at least {low}" if high is None else f"at most {high}"
+        bounds = (
+            f"between {low} and {high}"
+            if None not in (low, high)
+            else f"at least {low}"
+            if high is None
+            else f"at most {high}"
+        )
         raise ValueError(f"{name}: {entry.name} must be {bounds}; got {value!r}.")
 
 

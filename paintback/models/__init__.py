@@ -33,4 +33,6 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
     if path.suffix == ".safetensors" and path.is_file():
         return load_embedded(path, device=device, dtype=dtype)
     names = ", ".join(card.name for card in catalogue())
-    raise ValueError(f"There is no model {str(name)!r}; give one of {names}, or the path of your own weights (.safetensors).")
+    raise ValueError(
+        f"There is no model {str(name)!r}; give one of {names}, or the path of your own weights (.safetensors)."
+    )

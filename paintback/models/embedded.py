@@ -33,7 +33,9 @@ class UNetDenoiser(Denoiser):
         dtype: the network's; the state keeps its own.
     """
 
-    def __init__(self, network: UNet, *, shape: tuple[int, ...] | None = None, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, network: UNet, *, shape: tuple[int, ...] | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__(EDM())
         self.network, self.shape, self.dtype = network, shape, dtype
         self.multiple = network.config.multiple
@@ -64,7 +66,9 @@ class EmbeddedModel(Model):
         """The denoiser; it takes no prompt."""
         for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if value:
-                raise ValueError(f"The model {self.name!r} takes no {name}; leave it out or choose a text-to-image model.")
+                raise ValueError(
+                    f"The model {self.name!r} takes no {name}; leave it out or choose a text-to-image model."
+                )
         if guidance_scale not in (None, 1, 1.0):
             raise ValueError(f"The model {self.name!r} has no guidance; leave guidance_scale out.")
         assert isinstance(self.network, UNet)
@@ -89,8 +93,9 @@ def load_unet(path: Path) -> tuple[UNet, dict[str, str]]:
             header: dict[str, str] = file.metadata() or {}
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         fields = json.loads(header["config"])
-        network = UNet(UNetConfig(**{**fields, "widths": tuple(fields["widths"])}))
-        network.load_state_dict(state)
+        with torch.device("meta"):  # no initial weights: they would draw from torch's global generator
+            network = UNet(UNetConfig(**{**fields, "widths": tuple(fields["widths"])}))
+        network.load_state_dict(state, assign=True)
     except (SafetensorError, KeyError, json.JSONDecodeError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold weights of an embedded model ({type(error).__name__}).") from error
     network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

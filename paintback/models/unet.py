@@ -53,7 +53,8 @@ class _Norm(nn.LayerNorm):
     """Layer norm over the channels of a (B, C, H, W) tensor, position by position."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normed = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return normed.permute(0, 3, 1, 2)
 
 
 class _Block(nn.Module):
@@ -82,6 +83,8 @@ class UNet(nn.Module):
     Args:
         config: the shape of the network.
     """
+
+    frequencies: Tensor
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()

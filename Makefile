@@ -1,0 +1,62 @@
+# Every target makes its virtual environment first, in $(VENV), and again when pyproject.toml or constraints.txt change.
+#
+#   make demo                paint back the example pictures into $(OUT)
+#   make test                the tests, without the slow ones
+#   make slow                the slow ones
+#   make lint types docs     what their names say
+#
+# Variables: PYTHON (the interpreter), VENV, OUT, ARGS (more arguments for the command or pytest), and TORCH_INDEX, an
+# index to install torch from. On Linux without a GPU, PyPI's torch works and is large; the small one comes with
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo-out
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint format types docs clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Paintback needs Python 3.10 or newer; say make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/paintback demo -o $(OUT) $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+docs: $(STAMP)
+	@if [ -f mkdocs.yml ]; then $(PIP) --editable '.[docs]' && $(BIN)/mkdocs build --strict; \
+	else echo 'There are no docs to build yet.'; fi
+
+clean:
+	rm -rf $(VENV) $(OUT) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

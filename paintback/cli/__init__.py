@@ -1,0 +1,1 @@
+"""The command `paintback`: one small file per group of commands."""

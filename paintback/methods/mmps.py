@@ -1,0 +1,163 @@
+"""MMPS: moment matching posterior sampling, the conditional mean under the denoiser's own covariance.
+
+Reference: Rozet et al., Learning Diffusion Priors from Observations by Expectation Maximization, NeurIPS 2024,
+arXiv:2405.13712.
+
+The law of the picture given x_t is taken for N(x0, V), V = (sigma_t^2 / alpha_t) J^T its exact covariance (Tweedie),
+J = d x0 / d x_t. Then the picture given x_t and y has the mean
+
+    x0' = x0 + V A^T (A V A^T + sigma_y^2 I)^-1 (y - A x0)
+
+and one step is DDIM(eta) from x0', x1' = (x_t - alpha_t x0') / sigma_t. V v is one vector-Jacobian product; the
+system is solved by a few iterations of conjugate gradients (J symmetric, as for an exact denoiser) or of GMRES (a
+network's J is not), every sample for itself. A breakdown of the iteration (a residual of 0, a direction without
+variance) ends it for that sample. For a Gaussian prior x0' is exact once the solver has converged.
+
+The answer is a combination of the products V A^T p that the solver has made already, so that the correction costs no
+product beyond those of the iterations: k for k iterations, one less than when V is applied to the solution again.
+
+Choices: eta = 0, plain Euler steps; `sigma_y` is the softness where the observation itself is noiseless, because a
+network's J is too rough for a system without any. The last look is corrected too. Where alpha_t = 0, J says nothing
+about V and the step is unguided; the gradients are computed and counted.
+Cost of N intervals: N evaluations, N `iterations` gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from paintback.denoiser import Prediction
+from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.dps import adjoint, misfit, sizes
+from paintback.schedules import Coordinates
+
+__all__ = ["Mmps", "conjugate_gradient", "gmres"]
+
+Apply = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Solves M u = b by conjugate gradients, every sample for itself.
+
+    Args:
+        apply: p -> (M p, W p), W any linear map whose value at the solution is wanted.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and W u.
+    """
+    u, image, r, p = torch.zeros_like(b), None, b, b
+    energy = sizes(r) ** 2
+    for _ in range(iterations):
+        m_p, w_p = apply(p)
+        bend = (p * m_p).flatten(1).sum(1).reshape(energy.shape)
+        step = torch.where(bend > 0, energy / torch.where(bend > 0, bend, torch.ones_like(bend)), 0.0)
+        step = torch.where(step.isfinite(), step, 0.0)
+        u = u + step * p
+        image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
+        r = r - step * m_p
+        last, energy = energy, sizes(r) ** 2
+        # a sample that broke down stands still from here on: its direction is 0
+        alive = (step > 0) & (last > 0)
+        p = torch.where(alive, r + energy / torch.where(last > 0, last, torch.ones_like(last)) * p, 0.0)
+    return u, u if image is None else image
+
+
+def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Solves M u = b by GMRES: the smallest residual over the Krylov space, every sample for itself.
+
+    Args:
+        apply: p -> (M p, W p), as for `conjugate_gradient`.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and W u.
+    """
+    basis: list[Tensor] = []
+    images: list[Tensor] = []
+    moved: list[Tensor] = []
+    v = b
+    for _ in range(iterations):
+        for other in basis + basis:  # twice is enough (Kahan and Parlett)
+            v = v - (v * other).flatten(1).sum(1).reshape(sizes(v).shape) * other
+        size, scale = sizes(v), sizes(moved[-1] if moved else b)
+        kept = size > 1e-5 * scale
+        v = torch.where(kept, v / torch.where(kept, size, torch.ones_like(size)), 0.0)
+        m_v, w_v = apply(v)
+        basis.append(v)
+        moved.append(m_v)
+        images.append(w_v)
+        v = m_v
+    # least squares over the images of the basis; columns of 0 (breakdown) get no weight
+    columns = torch.stack([m.flatten(1) for m in moved], dim=2).double()
+    weights = (torch.linalg.pinv(columns, rtol=10 * torch.finfo(b.dtype).eps) @ b.flatten(1).double()[..., None]).to(b)[
+        ..., 0
+    ]
+    parts = [(weights[:, k], basis[k], images[k]) for k in range(iterations)]
+    u = sum((w.reshape(sizes(e).shape) * e for w, e, _ in parts), torch.zeros_like(b))
+    image = sum((w.reshape(sizes(i).shape) * i for w, _, i in parts), torch.zeros_like(images[0]))
+    return u, image
+
+
+SOLVERS = {"cg": conjugate_gradient, "gmres": gmres}
+
+
+@dataclass(frozen=True)
+class Mmps(Method):
+    """MMPS; see the head of this file.
+
+    Attributes:
+        iterations: of the solver; 1 is exact for one observed value.
+        solver: "cg" or "gmres".
+        eta: fresh noise of a step, as a part of the ancestral one.
+        sigma_y: softness where the observation itself is noiseless.
+    """
+
+    name: ClassVar[str] = "mmps"
+    title: ClassVar[str] = "MMPS: conditional mean under the denoiser's own covariance"
+    paper: ClassVar[str] = "arXiv:2405.13712"
+    takes_operator: ClassVar[bool] = True
+    needs_vjp: ClassVar[bool] = True
+
+    coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))
+    iterations: int = option(1, "iterations of the linear solver, one gradient each", low=1, high=64)
+    solver: Literal["cg", "gmres"] = option("cg", "linear solver", choices=tuple(SOLVERS))
+    eta: float = option(0.0, "fresh noise, as a part of the ancestral one", low=0.0, high=1.0)
+    sigma_y: float = option(0.01, "softness of the known entries", low=0.0)
+
+    def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
+        """One step t -> s."""
+        std = self.eta * ancestral_std(t, s)
+        return ddim(self.conditional(run, x_t, t), s, std, run.noise() if std else None)
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The conditional mean at the last time above 0."""
+        return self.conditional(run, x_t, t).x0
+
+    def conditional(self, run: Run, x_t: Tensor, t: Time) -> Prediction:
+        """The prediction given y too."""
+        at_t, vjp = run.linearise(x_t, t)
+        factor = t.sigma**2 / t.alpha if t.alpha else 0.0
+        soft = (run.sigma or self.sigma_y) ** 2
+
+        def apply(p: Tensor) -> tuple[Tensor, Tensor]:
+            image = factor * vjp(adjoint(run, p))
+            seen = run.operator(image) if run.operator else torch.where(run.known, image, 0.0)
+            return seen + soft * p, image
+
+        correction = SOLVERS[self.solver](apply, misfit(run, at_t.x0), self.iterations)[1]
+        if t.alpha == 0:
+            return at_t
+        x0 = at_t.x0 + correction
+        return Prediction(x0, (x_t - t.alpha * x0) / t.sigma)
+
+    def vjps(self, num_inference_steps: int) -> int:
+        """N times the iterations."""
+        return num_inference_steps * self.iterations

@@ -1,0 +1,64 @@
+"""Time travel: go back to a noisier time by adding noise, and come again.
+
+Reference: Lugmayr et al., RePaint: Inpainting using Denoising Diffusion Probabilistic Models, CVPR 2022,
+arXiv:2201.09865, section 4.2 and the schedule of its appendix; taken up by DDNM (arXiv:2212.00490, section 3.3).
+
+A run of N intervals lands on the grid's points 1, ..., N. Those that lie a multiple of `length` before the end are
+stops: from each, the state jumps back `length` points,
+    x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps,
+and makes the same `length` steps again, `repeats` - 1 times. The first `length` intervals at least are made once only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from paintback.methods.base import Run, Time
+
+__all__ = ["renoise", "travel", "travel_cost"]
+
+Move = Callable[[Run, Tensor, Time, Time], Tensor]
+
+
+def renoise(run: Run, x_s: Tensor, s: Time, t: Time) -> Tensor:
+    """A draw of the state at t given that at the cleaner s; alpha_s > 0."""
+    ratio = t.alpha / s.alpha
+    return ratio * x_s + math.sqrt(max(0.0, t.sigma**2 - (ratio * s.sigma) ** 2)) * run.noise()
+
+
+def travel(run: Run, move: Move, x_t: Tensor, t: Time, s: Time, length: int, repeats: int) -> Tensor:
+    """The step t -> s, then the jumps back from s and the steps that lead to it again.
+
+    Args:
+        run: whose grid holds t and s.
+        move: one step of a method; s may be the last time, 0.
+        x_t: state at t.
+        t: a time of the grid.
+        s: the one after it.
+        length: of a jump, in grid points.
+        repeats: how often a stretch before a stop is walked in all; 1 for no time travel.
+    """
+    x = move(run, x_t, t, s)
+    arrival = run.times.index(s)
+    if not _is_stop(arrival, len(run.times) - 1, length):
+        return x
+    stretch = run.times[arrival - length : arrival + 1]
+    for _ in range(repeats - 1):
+        x = renoise(run, x, s, stretch[0])
+        for before, after in itertools.pairwise(stretch):
+            x = move(run, x, before, after)
+    return x
+
+
+def travel_cost(steps: int, length: int, repeats: int) -> int:
+    """Steps of a run of so many grid intervals, those walked again included."""
+    stops = sum(_is_stop(arrival, steps, length) for arrival in range(1, steps + 1))
+    return steps + (repeats - 1) * length * stops
+
+
+def _is_stop(arrival: int, last: int, length: int) -> bool:
+    return arrival > length and (last - arrival) % length == 0
