@@ -51,6 +51,7 @@ class _Main(_LazyGroup):
         "models": ("paintback.cli.listing", "models", "List the models that are shipped."),
         "env": ("paintback.cli.listing", "env", "Show versions, devices and threads."),
         "train": ("paintback.cli.train", "train", "Train a model of your own."),
+        "bench": ("paintback.cli.bench", "bench", "Measure the methods."),
     }
 
 

@@ -9,8 +9,9 @@ One step t -> s:
             x0 <- x0 - h ((x0 - x0h) / r_t^2 + m (x0 - y) / sigma_y^2) + sqrt(2 h) xi
     x_s   = alpha_s x0 + sigma_s eps
 
-As the paper: r_t = sigma_t / alpha_t, 100 Langevin steps, softness 0.01 of a noiseless y (else the run's sigma), a step
-h that falls with the noise level to step_decay of its first value. 5 ODE steps are those of the paper's DAPS-1K.
+As the paper: r_t = sigma_t / alpha_t, softness 0.01 of a noiseless y (else the run's sigma), a step h that falls with
+the noise level to step_decay of its first value. 5 ODE steps and 100 Langevin steps are the paper's smaller setting as
+we know it (not checked against its tables; DING's comparison has 2 or 3, and 20).
 Our choices: the ODE's times are uniform in t from the present one down; h is at most 1 / (1 / r_t^2 + m / sigma_y^2)
 entry by entry, where a longer step would overshoot (the paper tunes h for each task instead). The result is the picture
 of the last time above 0 after its Langevin steps.

@@ -1,6 +1,6 @@
 """FLAIR: a variational picture, a velocity-matching regulariser, hard data steps, and a noise that is kept up to date.
 
-Reference: Erbach et al., Solving Inverse Problems with FLAIR, NeurIPS 2025, arXiv:2506.02680.
+Reference: Erbach et al., Solving Inverse Problems with FLAIR, 2025, arXiv:2506.02680.
 
 The state is mu. At every time t, noisy to clean, in flow coordinates (other models are rescaled to them):
     n    = a x1h + sqrt(1 - a^2) eps            x1h the noise predicted at the time before, a = alpha_t

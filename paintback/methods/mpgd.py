@@ -1,7 +1,7 @@
 """MPGD: the gradient of the data term is applied to the predicted picture, not to the state.
 
-Reference: He et al., Manifold Preserving Guided Diffusion, ICLR 2024, arXiv:2311.16424; the form without an
-auto-encoder ("MPGD without projection" of its algorithm), which in latent models is the projected one.
+Reference: He et al., Manifold Preserving Guided Diffusion, ICLR 2024, arXiv:2311.16424; the form
+without an auto-encoder's projection.
 
 One step t -> s:
     x0'  = x0 - c grad |A x0 - y|^2 / 2

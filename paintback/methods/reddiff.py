@@ -14,8 +14,8 @@ The paper's Adam: step 0.1, momenta 0.9 and 0.99, lambda 0.25. Adam does not see
 for the paper's means, and one sample's step does not depend on the others. mu starts at A^+ y (y on known entries,
 else 0), or at the picture to refine.
 An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall short, and its spread is not
-the posterior's. For linear operators see `data_term`. The data
-term is not divided by sigma_y^2; for noisy observations lambda is the balance (our reading).
+the posterior's. For linear operators see `data_term`. The data term is not divided by sigma_y^2: for noisy observations
+lambda is the balance (our reading).
 Cost of N intervals: N evaluations.
 """
 

@@ -9,7 +9,7 @@ One step t -> s:
 and at the stops of `travel` the state jumps back j = jump_length grid points and walks them again, r - 1 times.
 
 The paper has r = 10 and j = 10 at 250 steps; jump_length 0 keeps that share of the grid, j = max(1, round(N / 25)).
-The paper's schedule stops at t = 0 too, and so do we: the jump starts from the predicted picture with y pasted in.
+The schedule stops at t = 0 too: the jump from there starts from the predicted picture with y pasted in.
 
 Our reconstruction for noisy observations is that of `replacement`: only the noise that y lacks is added, and once the
 state is cleaner than y its known part is left to the model.

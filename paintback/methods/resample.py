@@ -12,11 +12,11 @@ and, at every `every`-th time of the last two thirds of the grid,
 with g = gamma times the ancestral variance, gamma = 40: the product of N(x_s'; x_s, g) and N(x_s; alpha_s x0',
 sigma_s^2), the stochastic resampling.
 
-The paper has every = 10 at 500 steps; 0 keeps that share of the grid, max(1, round(N / 50)). Its variance for g is
-written with a ratio of abar that is infinite at pure noise; the ancestral one is our choice. The paper minimises by
-gradient steps through the decoder; without one, the minimiser is a projection, and for noisy observations it stops
-where the root mean square of the residual is sigma_y. The soft term is part of released codes (0.15 in DING's
-comparison), not of the paper's algorithm: off by default, because it takes a gradient through the network.
+The paper has every = 10 at 500 steps as far as we know (not checked); 0 keeps that share of the grid, max(1,
+round(N / 50)). The ancestral variance in g is our reading. The paper minimises by gradient steps through the decoder;
+without one, the minimiser is a projection, and for noisy observations it stops where the root mean square of the
+residual is sigma_y. The soft term (0.15 in DING's comparison) takes a gradient through the network, so it is off by
+default. For linear operators see `data_term`.
 Cost of N intervals: N evaluations; with soft > 0 also N - 1 gradients.
 """
 

@@ -1,7 +1,7 @@
 """TFG: plain Langevin dynamics of the unknown part inside every step; the control of LanPaint.
 
-Reference: Cornwall et al., Training-Free Guidance beyond Differentiability and its generalised inpainting, 2024,
-OpenReview AC1QLOJK7l, as restated in LanPaint (arXiv:2502.03491, its comparison), from which the form below is taken.
+Reference: Cornwall et al., training-free guidance for generalised inpainting, 2024, OpenReview AC1QLOJK7l, as restated
+in the comparison of LanPaint (arXiv:2502.03491), from which the form below is taken.
 
 At every time t, with score s(z) = (alpha_t x0(z) - z) / sigma_t^2 and 1 - abar = sigma_t^2 in VP coordinates:
     known:    z <- alpha_t y + sigma_t n_t                            n_t one coherent forward path of y

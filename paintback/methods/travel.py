@@ -7,6 +7,7 @@ A run of N intervals lands on the grid's points 1, ..., N. Those that lie a mult
 stops: from each, the state jumps back `length` points,
     x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps,
 and makes the same `length` steps again, `repeats` - 1 times. The first `length` intervals at least are made once only.
+That is the schedule of RePaint's appendix as we know it: 250 steps with jumps of 10, 10 times, make 2410 evaluations.
 """
 
 from __future__ import annotations

@@ -31,13 +31,19 @@ class UNetDenoiser(Denoiser):
         network: the raw network.
         shape: of one picture, or None for any.
         dtype: the network's; the state keeps its own.
+        name: of the model, by which AID finds the module that was trained beside it.
     """
 
     def __init__(
-        self, network: UNet, *, shape: tuple[int, ...] | None = None, dtype: torch.dtype = torch.float32
+        self,
+        network: UNet,
+        *,
+        shape: tuple[int, ...] | None = None,
+        dtype: torch.dtype = torch.float32,
+        name: str | None = None,
     ) -> None:
         super().__init__(EDM())
-        self.network, self.shape, self.dtype = network, shape, dtype
+        self.network, self.shape, self.dtype, self.name = network, shape, dtype, name
         self.multiple = network.config.multiple
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
@@ -73,7 +79,7 @@ class EmbeddedModel(Model):
             raise ValueError(f"The model {self.name!r} has no guidance; leave guidance_scale out.")
         assert isinstance(self.network, UNet)
         shape = None if self.size is None else (self.channels, *self.size)
-        return UNetDenoiser(self.network, shape=shape, dtype=self.dtype)
+        return UNetDenoiser(self.network, shape=shape, dtype=self.dtype, name=self.name)
 
 
 def load_unet(path: Path) -> tuple[UNet, dict[str, str]]:

@@ -53,8 +53,9 @@ class _Norm(nn.LayerNorm):
     """Layer norm over the channels of a (B, C, H, W) tensor, position by position."""
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2)
+        normed: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        back: Tensor = normed.permute(0, 3, 1, 2)
+        return back
 
 
 class _Block(nn.Module):
@@ -74,7 +75,8 @@ class _Block(nn.Module):
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
-        return x + h
+        out: Tensor = x + h
+        return out
 
 
 class UNet(nn.Module):

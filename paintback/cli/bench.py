@@ -1,0 +1,232 @@
+"""`paintback bench`: the methods against exact posteriors, and on photographs with holes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
+
+if TYPE_CHECKING:
+    from paintback.methods.base import Method
+
+__all__ = ["bench", "chosen", "method_of"]
+
+# With the names of all methods: the settings that were measured elsewhere, or that a page speaks of.
+VARIANTS = (
+    "lanpaint:inner_steps=10", "lanpaint:preset=fast", "lanpaint:big=false", "ding:eta=sqrt", "ding:eta=ddpm",
+    "ding:delayed=true", "dps:zeta=0.3", "dps:zeta=0.1", "mcg:alpha=1", "mmps:eta=1", "pigdm:form=posterior",
+    "pigdm:form=posterior:eta=0", "diffpir:zeta=0.3", "ddnm:eta=1", "daps:step_size=0.001", "reddiff:lr=0.2",
+    "flowchef:loss=norm", "repaint:repeats=5:jump_length=1", "psld:omega=0.1", "gradpaint:fraction=1",
+    "copaint:repeats=2", "mmps:iterations=4",
+)  # fmt: skip
+
+
+@click.group()
+def bench() -> None:
+    """Measure the methods."""
+
+
+def method_of(text: str) -> Method:
+    """The method of a text NAME[:field=value...].
+
+    Raises:
+        ValueError: for an unknown name or field, or a value out of range.
+    """
+    from paintback import methods
+    from paintback.cli import fields
+
+    name, *pairs = text.split(":")
+    return methods.get(name, **fields.parse(type(methods.get(name)), pairs))
+
+
+def chosen(text: str) -> dict[str, Method]:
+    """Methods by label: "all", "variants" (all, and settings of some), or texts with commas between."""
+    from paintback import methods
+
+    names = methods.names()
+    lists = {"all": names, "variants": sorted([*names, *VARIANTS])}
+    return {label: method_of(label) for label in lists.get(text) or _split(text)}
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    parts = _split(text)
+    if not parts or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"{option} takes whole numbers from 1 with commas between; got {text!r}.")
+    return [int(part) for part in parts]
+
+
+@bench.command()
+@click.option(
+    "--methods",
+    "names",
+    default="all",
+    show_default=True,
+    help="all, variants, or NAME[:field=value...],...",
+)
+@click.option("--problems", default="A,B,C,D,E,F", show_default=True, help="A B C C2 D E F, and A-noisy and so on.")
+@click.option("--steps", default="10,20,50,100", show_default=True, help="Grid intervals.")
+@click.option("--particles", type=click.IntRange(10), default=4000, show_default=True, help="Samples of a run.")
+@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each kind.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["paper", "vp", "flow", "edm"]),
+    default="paper",
+    show_default=True,
+    help="Of the model; paper: flow for the methods made for it, else VP.",
+)
+@click.option(
+    "--grid",
+    type=click.Choice(["uniform", "linspace", "karras", "log_snr"]),
+    default="uniform",
+    show_default=True,
+    help="Times; linspace: 1 to 0.001, as Euler's in diffusers.",
+)
+@click.option("--picture", type=click.Choice(["lanpaint"]), help="This figure in place of the table.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@format_option
+@quiet_option
+def posterior(
+    names: str,
+    problems: str,
+    steps: str,
+    particles: int,
+    seeds: int,
+    schedule: str,
+    grid: str,
+    picture: str | None,
+    threads: int,
+    out: Path,
+    form: Format,
+    quiet: bool,
+) -> None:
+    """Measure methods against exact posteriors.
+
+    OUT gets posterior.json, posterior.md and posterior.png (KL against cost), or lanpaint.json, .md and .png for
+    --picture lanpaint. Every finished run is kept in OUT/cells.jsonl and not made again; delete that file after
+    changing a method's code.
+    """
+    numbers, wanted = _numbers(steps, "--steps"), _split(problems)
+    if picture is None:
+        _check_labels(methods := chosen(names))
+    import torch
+
+    from paintback.bench import lanpaint_figure
+    from paintback.bench import posterior as suite
+    from paintback.bench import posterior_report as report
+    from paintback.images.encoding import write_whole
+
+    report.pyplot()  # before the hours, not after
+    torch.set_num_threads(threads)
+    if picture is None:
+        todo = suite.cells(methods, wanted, numbers, seeds, particles, schedule, grid)  # type: ignore[arg-type]
+    else:
+        todo = lanpaint_figure.cells(particles, seeds)
+    store = suite.Store(out / "cells.jsonl")
+    results = []
+    with working(len(todo), quiet=quiet) as bar:
+        for cell, score in suite.run(todo, store, lambda c: bar.part(f"{c.problem} {c.label}, {c.steps} steps")):
+            results.append((cell, score))
+    about = report.protocol(particles, seeds, schedule, grid)
+    rows = suite.summarise(results)
+    if picture is None:
+        refused = {row.label: row.note for row in rows if not row.evaluations}
+        for label, note in refused.items():
+            remark(f"{label} was left out: {note}")
+        rows = [row for row in rows if row.evaluations]
+        data, text, image = report.to_json(rows, about), report.markdown(rows, particles), report.plot(rows)
+    else:
+        data, text, image = lanpaint_figure.report(rows, about)
+    stem = picture or "posterior"
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{stem}{suffix}" for suffix in (".json", ".md", ".png")]
+    for path, content in zip(paths, (data.encode(), text.encode(), image), strict=True):
+        write_whole(content, path)
+    if form == "json":
+        click.echo(data, nl=False)
+    else:
+        emit(form, None, text)
+        remark("wrote " + ", ".join(map(str, paths)) + ".")
+
+
+def _check_labels(methods: dict[str, Method]) -> None:
+    if not methods:
+        raise ValueError("--methods names no method; give all, variants, or names with commas between.")
+
+
+@bench.command()
+@click.option(
+    "--photos", required=True, type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of pictures."
+)
+@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
+@click.option(
+    "--method",
+    "texts",
+    multiple=True,
+    default=("ding",),
+    show_default=True,
+    metavar="NAME[:FIELD=VALUE...]",
+    help="May be repeated.",
+)
+@click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Grid intervals.")
+@click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Of every hole.")
+@click.option("--crop", type=click.IntRange(32), default=128, show_default=True, help="Side of the crops, pixels.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks and samples.")
+@click.option("--limit", type=click.IntRange(1), help="How many pictures.  [default: all]")
+@click.option("--classical/--no-classical", default=True, show_default=True, help="Run OpenCV and scikit-image too.")
+@click.option(
+    "--lpips",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Weights of LPIPS (safetensors).  [default: PSNR alone]",
+)
+@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), help="Folder for what was painted.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@format_option
+def holes(
+    photos: Path,
+    model: str,
+    texts: Sequence[str],
+    steps: int,
+    samples: int,
+    crop: int,
+    seed: int,
+    limit: int | None,
+    classical: bool,
+    lpips: Path | None,
+    pictures: Path | None,
+    threads: int | None,
+    form: Format,
+) -> None:
+    """Paint back holes in photographs and score PSNR and LPIPS in them."""
+    chosen_methods = {text: method_of(text) for text in texts}
+    import torch
+
+    from paintback.bench import holes as suite
+    from paintback.inpainter import Inpainter
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    scores = suite.compare_holes(
+        photos,
+        Inpainter.from_pretrained(model),
+        chosen_methods,
+        lpips=lpips,
+        num_inference_steps=steps,
+        samples=samples,
+        crop=crop,
+        seed=seed,
+        limit=limit,
+        classical=classical,
+        pictures=pictures,
+    )
+    if not scores:
+        raise ValueError(f"{photos} holds no picture ({', '.join(suite.SUFFIXES)}).")
+    click.echo(suite.to_json(scores) if form == "json" else suite.table(scores))

@@ -1,0 +1,277 @@
+"""AID's guidance problem and the updates of its actor-critic, for any denoiser, actor and critic.
+
+Reference: Huang and Zhou, AID, May 2026, arXiv:2605.13010, read at second hand; policy gradient and martingale loss in
+continuous time: Jia and Zhou, arXiv:2111.11232 and 2108.06655.
+
+In EDM's variables, sigma falling from sigma_0 to 0, clock r = sigma_0 - sigma, dt_k = sigma_k - sigma_{k+1}:
+    minimise  E[ Psi(x_K) + (beta/2) sum_k ||u_k||^2 dt_k ],    x_{k+1} = x_k + (-(x_k - D_k) / sigma_k + u_k) dt_k
+As the paper has it (at second hand): the actor is learnt from a Gaussian policy of fixed covariance around it,
+    A_k = u_k + s eps_k,    s^2 = 2 lambda / (beta d),    so that  E (beta/2) ||A||^2 = (beta/2) ||u||^2 + lambda
+whose sampled action advances the solver; the terminal cost is Psi - lambda T, which takes the price of exploring away;
+    critic:   (1/2) sum_k (V_k - G_k)^2 dt_k,   G_k = Psi(x_K) - lambda T + sum_{j >= k} (beta/2) ||A_j||^2 dt_j
+    actor:    sum_k ((A_k - u_k) / s^2)^T (du_k / dphi) delta_k,   delta_k = V_{k+1} - V_k + (beta/2) ||A_k||^2 dt_k
+Used at inference is u, without noise.
+
+Our reconstruction, each a field of `Rules`:
+    centred    (i) (beta/2) ||A||^2 is replaced by its mean (beta/2) ||u||^2 + lambda wherever it occurs, and the
+               step's own cost enters the actor by its exact gradient beta u dt: same mean, less noise.
+    trace      (ii) the baseline is V, and delta_k is sum_{j >= k} trace^{j - k} delta_j: 0 is the paper's TD residual,
+               1 is the Monte-Carlo advantage G_k - V_k, which does not lean on the slope of the critic.
+    balanced   steps weigh dt_k in the actor and 1 in the critic, where the paper's weigh 1 and dt_k: in EDM's clock
+               the last steps are so short that they bring noise to the actor and nothing to the critic. Every step has
+               an optimality condition of its own, so the optimum stays.
+    mirrored   half of the rows repeat the other half's problems with the opposite noise, so that all that does not
+               depend on the action's sign cancels in the actor (training/aid.py draws such batches).
+    actor      "pathwise", not the paper's: sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
+               through the backbone (the only place that differentiates it).
+(iii), large batches, Adam and clipping, is `Learner`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from paintback.denoiser import Denoiser
+from paintback.schedules import Time
+
+__all__ = ["Actor", "Learner", "Rollout", "Rules", "Task", "exploration_std", "rollout", "running_cost"]
+
+Actor = Literal["score", "pathwise"]
+Field = Callable[[Tensor, Tensor, Tensor, Tensor, "float | Tensor"], Tensor]
+
+
+def exploration_std(beta: float, temperature: float, entries: int) -> float:
+    """s of the policy: sqrt(2 lambda / (beta d))."""
+    return math.sqrt(2 * temperature / (beta * entries))
+
+
+def running_cost(action: Tensor, beta: float) -> Tensor:
+    """(beta/2) ||action||^2 of every row; the first `action.ndim - event` axes are rows: (..., B) from (..., B, d)."""
+    return beta / 2 * action.square().sum(-1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of guidance problems.
+
+    Attributes:
+        start: (B, ...) states at the first level.
+        y: (B, ...) what is given; 0 where hidden.
+        known: (B, ...) bool, True = given.
+        psi: (B, ...) final states -> (B,) terminal costs; the only one that sees the hidden picture.
+    """
+
+    start: Tensor
+    y: Tensor
+    known: Tensor
+    psi: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The problem's numbers and the choices of the update; see the head of this file.
+
+    Attributes:
+        beta: price of guidance, of ||u||^2 summed over the d entries as in the paper.
+        temperature: lambda.
+        actor: "score" (the paper's) or "pathwise".
+        replaced: whether D is y on the known part, where actions then have no effect.
+        centred: (i).
+        trace: (ii).
+        balanced: weights of the steps.
+        clip: largest norm of a gradient.
+    """
+
+    beta: float
+    temperature: float
+    actor: Actor = "score"
+    replaced: bool = False
+    centred: bool = True
+    trace: float = 0.0
+    balanced: bool = False
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a rollout keeps; K steps, B rows.
+
+    Attributes:
+        x: (K, B, ...) states that the steps start from.
+        x0: (K, B, ...) the backbone's pictures there.
+        u: (K, B, ...) means of the policy.
+        noise: (K, B, ...) eps, or None where the mean itself was used.
+        slope: (K, B, ...) dV/dx, or None.
+        end: (B, ...) final states.
+    """
+
+    x: Tensor
+    x0: Tensor
+    u: Tensor
+    noise: Tensor | None
+    slope: Tensor | None
+    end: Tensor
+
+
+@torch.no_grad()
+def rollout(
+    denoiser: Denoiser,
+    actor: Field,
+    task: Task,
+    sigmas: Sequence[float],
+    *,
+    replaced: bool = False,
+    std: float = 0.0,
+    noise: Tensor | None = None,
+    critic: Field | None = None,
+) -> Rollout:
+    """K Euler steps of the guided probability-flow ODE.
+
+    Args:
+        denoiser: the backbone in EDM's coordinates.
+        actor: (x, x0, y, known, sigma) -> Delta = sigma u.
+        task: the problems.
+        sigmas: K + 1 levels, falling, the last one 0.
+        replaced: whether D is y on the known part.
+        std: s of the policy.
+        noise: (K, B, ...) eps; None follows the mean.
+        critic: (x, x0, y, known, sigma) -> (B,), where its slope is wanted.
+    """
+    x, kept, slopes = task.start, [], []
+    times = denoiser.schedule.time_of_ratio(torch.tensor(sigmas[:-1], dtype=torch.float64)).tolist()
+    free = ~task.known if replaced else torch.ones_like(task.known)
+    for k, (t, sigma, after) in enumerate(zip(times, sigmas[:-1], sigmas[1:], strict=True)):
+        time = Time(t, 1.0, sigma)
+        if critic is None:
+            x0 = denoiser(x, time).x0
+        else:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                x0 = denoiser(leaf, time).x0
+                value = critic(leaf, x0, task.y, task.known, sigma).sum()
+                slopes.append(torch.where(free, torch.autograd.grad(value, leaf)[0], 0.0))
+            x0 = x0.detach()
+        u = torch.where(free, actor(x, x0, task.y, task.known, sigma) / sigma, 0.0)
+        kept.append((x, x0, u))
+        action = u if noise is None else u + torch.where(free, std * noise[k], 0.0)
+        target = torch.where(free, x0, task.y)
+        x = x + (sigma - after) * ((target - x) / sigma + action)
+    states, pictures, means = (torch.stack(part) for part in zip(*kept, strict=True))
+    return Rollout(states, pictures, means, noise, torch.stack(slopes) if slopes else None, x)
+
+
+class Learner:
+    """An actor, a critic, and one update of both.
+
+    Args:
+        denoiser: the backbone, in any coordinates; frozen.
+        actor: a module (x, x0, y, known, sigma) -> Delta = sigma u.
+        critic: a module (x, x0, y, known, sigma) -> (B,).
+        rules: of the problem.
+        learning_rate: of Adam, for both.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, actor: nn.Module, critic: nn.Module, rules: Rules, learning_rate: float = 1e-4
+    ) -> None:
+        self.denoiser, self.actor, self.critic, self.rules = denoiser.in_coordinates("edm"), actor, critic, rules
+        self.optimisers = [torch.optim.Adam(module.parameters(), learning_rate) for module in (actor, critic)]
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Of both optimisers."""
+        for optimiser in self.optimisers:
+            optimiser.param_groups[0]["lr"] = rate
+
+    @torch.no_grad()
+    def costs(self, task: Task, sigmas: Sequence[float], actor: Field | None = None) -> dict[str, float]:
+        """What the actor costs without noise: terminal "psi", "effort" (beta/2) sum ||u||^2 dt, and their sum "cost".
+
+        Args:
+            task: the problems.
+            sigmas: the levels.
+            actor: another one, such as the average of this one.
+        """
+        run = rollout(self.denoiser, actor or self.actor, task, sigmas, replaced=self.rules.replaced)
+        effort = running_cost(run.u.flatten(2), self.rules.beta).mul(_steps(sigmas, run.u)).sum(0).mean().item()
+        psi = task.psi(run.end).mean().item()
+        size = run.u.flatten(2).norm(dim=2) * torch.tensor(sigmas[:-1]).to(run.u)[:, None]
+        share = (size / run.x0.flatten(2).norm(dim=2).clamp(min=1e-6)).mean().item()
+        return {"cost": psi + effort, "psi": psi, "effort": effort, "share": share}
+
+    def update(self, task: Task, sigmas: Sequence[float], noise: Tensor) -> dict[str, float]:
+        """A rollout under the exploratory policy, a step of the critic, a step of the actor.
+
+        Args:
+            task: the problems.
+            sigmas: K + 1 levels, the last one 0.
+            noise: (K, B, ...) standard normal.
+
+        Returns:
+            "return", mean of the randomised cost; "critic", its root mean square error; "explained", the part of the
+            returns' variance that V explains.
+        """
+        rules = self.rules
+        std = exploration_std(rules.beta, rules.temperature, math.prod(task.start.shape[1:]))
+        run = rollout(
+            self.denoiser, self.actor, task, sigmas, replaced=rules.replaced, std=std, noise=noise,
+            critic=self.critic if rules.actor == "pathwise" else None,
+        )  # fmt: skip
+        dt = _steps(sigmas, run.u)
+        mean = running_cost(run.u.flatten(2), rules.beta)
+        paid = mean + rules.temperature if rules.centred else running_cost((run.u + std * noise).flatten(2), rules.beta)
+        terminal = task.psi(run.end) - rules.temperature * sigmas[0]
+        returns = terminal + (paid * dt).flip(0).cumsum(0).flip(0)
+
+        values = self._stacked(self.critic, run, task, sigmas)
+        error = (values - returns).square()
+        self._descend(1, (error * (torch.ones_like(dt) if rules.balanced else dt)).sum(0).mean() / 2)
+
+        values = values.detach()
+        delta = torch.cat((values[1:], terminal[None])) - values + paid * dt
+        advantage = torch.empty_like(delta)
+        ahead = torch.zeros_like(terminal)
+        for k in reversed(range(len(delta))):
+            ahead = advantage[k] = delta[k] + rules.trace * ahead
+        levels = torch.tensor(sigmas[:-1]).to(run.u).reshape(-1, 1, 1)
+        u = self._stacked(self.actor, run, task, sigmas).flatten(2) / levels
+        if rules.replaced:
+            u = torch.where(task.known.expand_as(task.start).flatten(1), 0.0, u)
+        if run.slope is not None:
+            loss = ((u * run.slope.flatten(2)).sum(2) + running_cost(u, rules.beta)) * dt
+        else:
+            loss = (u * noise.flatten(2)).sum(2) * advantage / std
+            if rules.centred:
+                loss = loss + running_cost(u, rules.beta) * dt
+        self._descend(0, (loss * (dt if rules.balanced else torch.ones_like(dt))).sum(0).mean())
+        spread = returns.var(1).mean().item()
+        return {
+            "return": returns[0].mean().item(),
+            "critic": error.mean().sqrt().item(),
+            "explained": 1 - error.mean().item() / max(spread, 1e-12),
+        }
+
+    def _stacked(self, module: nn.Module, run: Rollout, task: Task, sigmas: Sequence[float]) -> Tensor:
+        """A module at all states of a rollout in one call, (K, B, ...)."""
+        steps, rows = run.x.shape[:2]
+        levels = torch.tensor(sigmas[:-1]).to(run.x).repeat_interleave(rows)
+        y, known = (part.expand(steps, *part.shape).flatten(0, 1) for part in (task.y, task.known))
+        out: Tensor = module(run.x.flatten(0, 1), run.x0.flatten(0, 1), y, known, levels)
+        return out.unflatten(0, (steps, rows))
+
+    def _descend(self, which: int, loss: Tensor) -> None:
+        optimiser = self.optimisers[which]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.rules.clip)
+        optimiser.step()
+
+
+def _steps(sigmas: Sequence[float], like: Tensor) -> Tensor:
+    """dt as (K, 1)."""
+    return -torch.tensor(sigmas, dtype=torch.float64).diff().to(like)[:, None]
