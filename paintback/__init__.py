@@ -6,6 +6,8 @@ The public names are imported when they are first used, so that `import paintbac
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -16,6 +18,8 @@ _NAMES = {
     "NetworkDenoiser": "paintback.denoiser",
     "Observation": "paintback.observation",
     "Prediction": "paintback.denoiser",
+    "layers": "paintback.layers",
+    "superres": "paintback.superres",
 }
 _MODULES = ("denoiser", "images", "methods", "models", "observation", "priors", "randomness", "schedules", "training")
 
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
     from paintback import denoiser, images, methods, models, observation, priors, randomness, schedules, training
     from paintback.denoiser import Denoiser, NetworkDenoiser, Prediction
     from paintback.inpainter import Inpainter
+    from paintback.layers import layers
     from paintback.observation import Observation
+    from paintback.superres import superres
 
 
 def __getattr__(name: str) -> Any:
@@ -38,3 +44,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """This package, in which `layers` and `superres` stay the functions when their modules are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _NAMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

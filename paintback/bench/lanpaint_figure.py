@@ -174,13 +174,14 @@ def _ratio_table(ratios: dict[str, list[tuple[float, float]]]) -> str:
 
 def _figure(rows: Sequence[Summary], ratios: dict[str, list[tuple[float, float]]]) -> bytes:
     plt = pyplot()
-    figure, axes = plt.subplots(2, 3, figsize=(17, 9.5))
-    colours, marks = plt.get_cmap("tab10"), "osD^v<>P*Xh"
+    figure, axes = plt.subplots(2, 3, figsize=(19, 9.5))
+    colours, marks = plt.get_cmap("tab20"), "osD^v<>P*Xh"
+    shades = (0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 1)
 
     def line(axis: Any, number: int, label: str, places: Sequence[float], own: Sequence[Summary | None]) -> None:
         pairs = [(x, row.kl) for x, row in zip(places, own, strict=True) if row is not None and row.kl is not None]
         values = [min(max(kl, 1e-5), 100.0) for _, kl in pairs]
-        style = {"color": colours(number % 10), "marker": marks[number % len(marks)], "markersize": 5}
+        style = {"color": colours(shades[number % len(shades)]), "marker": marks[number % len(marks)], "markersize": 5}
         axis.plot([x for x, _ in pairs], values, label=label, **style)
 
     by_steps, by_inner, ratio = axes[0, 0], axes[0, 1], axes[0, 2]
@@ -191,14 +192,16 @@ def _figure(rows: Sequence[Summary], ratios: dict[str, list[tuple[float, float]]
     for number, label in enumerate(FLAT, start=len(AGAINST_INNER)):
         row = _found(rows, label, "A", 20)
         if row is not None and row.kl is not None:
-            by_inner.axhline(row.kl, color=colours(number % 10), linewidth=1, label=label)
+            by_inner.axhline(row.kl, color=colours(shades[number]), linewidth=1, linestyle=":", label=label)
     for axis, title in ((by_steps, "A: KL against steps"), (by_inner, "A: KL against inner steps, 20 steps")):
         axis.axhline(GOOD, color="black", linestyle="--", linewidth=1, label=f"KL = {GOOD:g}")
         axis.set(xscale="log", yscale="log", title=title, ylabel="KL, nats")
     by_steps.set(xlabel="steps")
     by_inner.set(xlabel="inner steps")
     for number, (problem, pairs) in enumerate(ratios.items()):
-        ratio.plot([s for s, _ in pairs], [r for _, r in pairs], label=problem, color=colours(number), marker="o")
+        ratio.plot(
+            [s for s, _ in pairs], [r for _, r in pairs], label=problem, color=colours(shades[number]), marker="o"
+        )
     ratio.set(title="Term that BiG drops, over the score kept", xlabel="sigma_t (VP)", ylabel="ratio of norms")
     for axis, problem in zip(axes[1], ("A", "C", "D"), strict=True):
         for number, label in enumerate(ABLATED):
@@ -206,6 +209,6 @@ def _figure(rows: Sequence[Summary], ratios: dict[str, list[tuple[float, float]]
         axis.set(xscale="log", yscale="log", title=f"{problem}: ablation, 20 steps of 5")
         axis.set(xlabel="step size eta", ylabel="KL, nats")
     for axis in axes.flat:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     figure.tight_layout()
     return png(figure)

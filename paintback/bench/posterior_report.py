@@ -133,11 +133,16 @@ def png(figure: Any) -> bytes:
 def plot(rows: Sequence[Summary]) -> bytes:
     """KL against cost, a panel for each problem; a PNG."""
     plt = pyplot()
+    from matplotlib import ticker
+
     problems = list(dict.fromkeys(row.problem for row in rows))
     labels = sorted({row.label for row in rows if row.kl is not None})
     across = min(3, len(problems))
     down = -(-len(problems) // across)
-    figure, axes = plt.subplots(down, across, figsize=(5.2 * across + 2.2, 4.2 * down), squeeze=False)
+    columns = -(-len(labels) // (24 * down))
+    legend = 2.3 * columns
+    width = 5.2 * across + legend
+    figure, axes = plt.subplots(down, across, figsize=(width, 4.2 * down), squeeze=False)
     colours, marks = plt.get_cmap("tab10"), "osD^v<>P"
     for axis in axes.flat[len(problems) :]:
         axis.set_axis_off()
@@ -151,7 +156,10 @@ def plot(rows: Sequence[Summary]) -> bytes:
         axis.axhline(GOOD, color="black", linestyle="--", linewidth=1)
         axis.set(xscale="log", yscale="log", title=f"{problem}: {case(problem).title}")
         axis.set(xlabel="evaluations + 2 x gradients", ylabel="KL from the exact posterior, nats")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="center right", fontsize=7)
-    figure.tight_layout(rect=(0, 0, 1 - 1.9 / (5.2 * across + 2.2), 1))
+    figure.legend(handles, names, loc="center right", fontsize=7, ncol=columns)
+    figure.tight_layout(rect=(0, 0, 1 - legend / width, 1))
     return png(figure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,6 +209,12 @@ def holes(
 ) -> None:
     """Paint back holes in photographs and score PSNR and LPIPS in them."""
     chosen_methods = {text: method_of(text) for text in texts}
+    missing = [name for name in ("cv2", "skimage") if classical and importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"The classical fillers need {' and '.join(missing)}; install them with `pip install 'paintback[bench]'`, "
+            "or give --no-classical."
+        )
     import torch
 
     from paintback.bench import holes as suite
@@ -229,4 +237,43 @@ def holes(
     )
     if not scores:
         raise ValueError(f"{photos} holds no picture ({', '.join(suite.SUFFIXES)}).")
-    click.echo(suite.to_json(scores) if form == "json" else suite.table(scores))
+    rows = [{k: None if v != v else v for k, v in asdict(score).items()} for score in scores]  # LPIPS may be NaN
+    emit(form, rows, suite.table(scores))
+
+
+@bench.command()
+@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
+@click.option("--method", "text", default="ding", show_default=True, metavar="NAME[:FIELD=VALUE...]", help="Method.")
+@click.option("--steps", type=click.IntRange(1), help="Grid intervals.  [default: the inpainter's own]")
+@click.option("--size", type=click.IntRange(16), default=512, show_default=True, help="Side of the picture, pixels.")
+@click.option("--hole", type=click.IntRange(1), default=64, show_default=True, help="Side of the hole, pixels.")
+@click.option("--pairs", type=click.IntRange(1), default=3, show_default=True, help="Calls, each beside bare forwards.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@format_option
+def overhead(
+    model: str, text: str, steps: int | None, size: int, hole: int, pairs: int, threads: int | None, form: Format
+) -> None:
+    """Time a call against the bare forwards of the network, and measure its memory."""
+    import torch
+
+    from paintback.bench.overhead import measure_overhead
+    from paintback.inpainter import Inpainter
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = measure_overhead(
+        Inpainter.from_pretrained(model),
+        method_of(text),
+        size=size,
+        hole=hole,
+        num_inference_steps=steps,
+        pairs=pairs,
+    )
+    shapes = ", ".join(f"{count} of {shape}" for shape, count in found.shapes.items())
+    memory = "" if found.peak_memory_bytes is None else f", {found.peak_memory_bytes / 1e6:.0f} MB at the peak"
+    emit(
+        form,
+        asdict(found),
+        f"{found.seconds:.2f} s for {found.evaluations:g} evaluations ({shapes}); bare forwards "
+        f"{found.bare_seconds:.2f} s; ratio {found.ratio:.3f}{memory}",
+    )

@@ -46,6 +46,8 @@ class _LazyGroup(click.Group):
 class _Main(_LazyGroup):
     lazy = {  # noqa: RUF012 - the class is the registry
         "inpaint": ("paintback.cli.inpaint", "inpaint", "Paint back the masked part of a picture."),
+        "superres": ("paintback.cli.superres", "superres", "Enlarge a picture 2 to 8 times."),
+        "layers": ("paintback.cli.layers", "layers", "Take a picture apart into two layers and a mask."),
         "demo": ("paintback.cli.demo", "demo", "Paint back the example pictures."),
         "methods": ("paintback.cli.listing", "methods", "List the methods and their fields."),
         "models": ("paintback.cli.listing", "models", "List the models that are shipped."),

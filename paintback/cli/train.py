@@ -114,3 +114,97 @@ def _widths(text: str) -> tuple[int, ...]:
     if not widths or min(widths) < 2:
         raise ValueError(f"--widths takes whole numbers from 2 with commas between, such as 64,128,192; got {text!r}.")
     return widths
+
+
+@train.command()
+@click.option("--model", required=True, help="Whose guidance: a model's name, or the path of its weights.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
+@click.option(
+    "--actor",
+    type=click.Choice(["score", "pathwise", "adjoint"]),
+    default="score",
+    show_default=True,
+    help="Score function (the paper's), the critic's slope, or backpropagation through the rollout.",
+)
+@click.option(
+    "--known",
+    type=click.Choice(["guided", "replaced"]),
+    default="replaced",
+    show_default=True,
+    help="The known part is left to the module (the paper's), or held at what is given.",
+)
+@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="Updates in all.")
+@click.option("--batch", type=click.IntRange(2), default=64, show_default=True, help="Rows of an update.")
+@click.option("--rollout", type=click.IntRange(2), default=8, show_default=True, help="Solver steps of a rollout.")
+@click.option(
+    "--beta", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True, help="Price of guidance."
+)
+@click.option("--exploration", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Std.")
+@click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
+@click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
+@click.option("--resume", is_flag=True, help="Go on from the state in --out.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, batches and noise.")
+@click.option(
+    "--save-every", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds between checkpoints."
+)
+@click.option("--autocast", is_flag=True, help="The model computes in bfloat16 where that is safe.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--measure",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Train nothing: compare the guidance in --out with replacement on N pictures of --data.",
+)
+@format_option
+@quiet_option
+def aid(
+    model: str,
+    data: Path,
+    out: Path,
+    size: int,
+    resume: bool,
+    threads: int | None,
+    measure: int | None,
+    form: Format,
+    quiet: bool,
+    lr: float,
+    **recipe: Any,
+) -> None:
+    """Train AID's guidance beside a model; `--method aid --set guidance=OUT/aid.safetensors` uses it.
+
+    OUT also holds log.jsonl, the learning curve on held-out masks. The run can be stopped at any time and resumed.
+    """
+    import torch
+
+    from paintback.models import load
+    from paintback.models.guidance import GuidanceConfig
+    from paintback.training import aid_quality
+    from paintback.training.aid import AidTraining, export_guidance, train_aid
+    from paintback.training.data import open_pictures
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    backbone = load(model)
+    pictures = open_pictures(data, size=size)
+    if measure is not None:
+        rows = aid_quality.measure(
+            backbone.denoiser(), pictures, str(out / "aid.safetensors"), count=measure, out=out, progress=not quiet
+        )
+        click.echo(aid_quality.to_json(rows) if form == "json" else aid_quality.table(rows))
+        return
+    budget = sum(p.numel() for p in backbone.network.parameters()) / 100 if backbone.network is not None else 55_000
+    training = AidTraining(learning_rate=lr, mirrored=recipe["actor"] == "score" and recipe["batch"] % 2 == 0, **recipe)
+    weights = train_aid(
+        backbone.denoiser(),
+        pictures,
+        out,
+        backbone=backbone.name,
+        network=GuidanceConfig(channels=backbone.channels).within(budget),
+        training=training,
+        resume=resume,
+        progress=not quiet,
+    )
+    export_guidance(weights, out / f"aid-{backbone.name}.safetensors")
+    emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))

@@ -18,9 +18,9 @@ there and the module corrects the rest, so that the known part of the state walk
 line; untrained, this is `replacement` with path "fixed". A module is trained for one of the two, which is the default.
 With a noisy y (sigma_y > 0) "replaced" holds while sigma > sigma_y, and then the known part is the model's.
 
-A module belongs to the model that it was trained beside. It never sees what is hidden, and is trained with a squared
-error, so that it pulls every sample towards the posterior's mean: sharper than the mean for a large beta (less
-guidance), closer to it and less diverse for a small one.
+A module belongs to the model that it was trained beside. It never sees what is hidden and is trained with a squared
+error, so that it pulls every sample towards the posterior's mean: not a posterior sampler. A small beta (strong
+guidance) gives the smaller squared error, a large one keeps the backbone's sharpness and diversity.
 Cost of N intervals: N evaluations (2 N - 1 with heun, one less on a grid that starts at alpha = 0) and N calls of the
 module, which are not counted: it has about 1 % of the backbone's parameters.
 """
@@ -28,7 +28,6 @@ module, which are not counted: it has about 1 % of the backbone's parameters.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,9 +151,7 @@ class Aid(Method):
         guide, replaced = self.module(run.denoiser)
         if isinstance(guide, nn.Module):
             guide = guide.to(run.y.device)
-        run.denoiser = GuidedDenoiser(
-            run.denoiser, guide, run.y, run.known, replaced=replaced, sigma_y=run.sigma
-        )
+        run.denoiser = GuidedDenoiser(run.denoiser, guide, run.y, run.known, replaced=replaced, sigma_y=run.sigma)
         return super().start(run)
 
     def look(self, run: Run, x: Tensor, t: Time) -> tuple[Tensor, Prediction]:

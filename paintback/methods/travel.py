@@ -8,6 +8,8 @@ stops: from each, the state jumps back `length` points,
     x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps,
 and makes the same `length` steps again, `repeats` - 1 times. The first `length` intervals at least are made once only.
 That is the schedule of RePaint's appendix as we know it: 250 steps with jumps of 10, 10 times, make 2410 evaluations.
+With a noisy y, stops whose state is cleaner than y (sigma / alpha < sigma_y) have no jump (ours): nothing puts y back
+there, so that every walk would forget some of it.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def travel(run: Run, move: Move, x_t: Tensor, t: Time, s: Time, length: int, rep
     """
     x = move(run, x_t, t, s)
     arrival = run.times.index(s)
-    if not _is_stop(arrival, len(run.times) - 1, length):
+    if not _is_stop(arrival, len(run.times) - 1, length) or s.sigma < s.alpha * run.sigma:
         return x
     stretch = run.times[arrival - length : arrival + 1]
     for _ in range(repeats - 1):
@@ -56,7 +58,7 @@ def travel(run: Run, move: Move, x_t: Tensor, t: Time, s: Time, length: int, rep
 
 
 def travel_cost(steps: int, length: int, repeats: int) -> int:
-    """Steps of a run of so many grid intervals, those walked again included."""
+    """Steps of a run of so many grid intervals, those walked again included; fewer where y is noisy."""
     stops = sum(_is_stop(arrival, steps, length) for arrival in range(1, steps + 1))
     return steps + (repeats - 1) * length * stops
 

@@ -1,7 +1,7 @@
 """AID's small networks beside a frozen denoiser: the guidance, its critic, and how a guidance is stored and found.
 
-Reference: Huang and Zhou, AID, May 2026, arXiv:2605.13010. The paper's architecture was not available to us; everything here is our
-reconstruction: depthwise-separable residual blocks, each scaled and shifted by the noise level.
+Reference: Huang and Zhou, AID, May 2026, arXiv:2605.13010. The paper's architecture was not available to us; everything
+here is our reconstruction: depthwise-separable residual blocks, each scaled and shifted by the noise level.
 
 The guidance answers Delta = sigma u, the correction of the denoiser, in EDM's coordinates:
 
@@ -11,7 +11,7 @@ with d = sigma_data. Phi is the factor by which a push at sigma reaches the pict
 there the best u is proportional to it, so that net has the same size at every level (sigma Phi is EDM's c_out). The
 gain g is one number a level. net's last convolution and g are 0 at first: untrained, it is the backbone exactly.
 
-The critic, needed in training alone, is  V = (1 + a(sigma)) w_known mean m (y - D)^2 + mean of net(c_in x, D, m y, m).
+The critic, needed in training alone, is  V = a(sigma) w_known mean m (y - D)^2 + mean of net(c_in x, D, m y, m).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ class GuidanceConfig:
     blocks: int = 4
     expand: int = 2
     kernel: int = 5
-    unshuffle: int = 2
+    unshuffle: int = 4
     embedding: int = 32
     sigma_data: float = 0.5
     sigma_max: float = 80.0
@@ -64,8 +64,9 @@ class GuidanceConfig:
     def within(self, parameters: float) -> GuidanceConfig:
         """The same with the largest even width, at least 8, whose guidance has at most so many parameters."""
         width = 8
-        while sum(p.numel() for p in Guidance(replace(self, width=width + 2)).parameters()) <= parameters:
-            width += 2
+        with torch.device("meta"):
+            while sum(p.numel() for p in Guidance(replace(self, width=width + 2)).parameters()) <= parameters:
+                width += 2
         return replace(self, width=width)
 
 
@@ -96,6 +97,7 @@ class _Trunk(nn.Module):
         super().__init__()
         self.config = config
         cells, width = config.unshuffle**2, config.width
+        self.frequencies: Tensor
         self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(4.0), 8)))
         self.embed = nn.Sequential(
             nn.Linear(16, config.embedding), nn.SiLU(), nn.Linear(config.embedding, config.embedding), nn.SiLU()
@@ -185,9 +187,11 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor, y: Tensor, known: Tensor, sigma: float | Tensor) -> Tensor:
         """Arguments as `Guidance.forward`; returns (B,)."""
-        net, gain = self.trunk(x, x0, y, known, self.trunk.levels(x, sigma))
+        # the slope of V in x, which the pathwise actor follows, is that of the first term alone: the free network's is
+        # not determined by returns and leads the actor astray
+        net, gain = self.trunk(x.detach(), x0.detach(), y, known, self.trunk.levels(x, sigma))
         proxy = self.w_known * torch.where(known, y - x0, 0.0).square().flatten(1).mean(1)
-        value: Tensor = (1 + gain.flatten()) * proxy + net.flatten(1).mean(1)
+        value: Tensor = gain.flatten() * proxy + net.flatten(1).mean(1)
         return value
 
 
@@ -212,7 +216,8 @@ def load_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         if header["kind"] != "aid" or header["clock"] != "edm":
             raise KeyError("kind")
-        module = Guidance(GuidanceConfig(**json.loads(header["config"])))
+        with torch.random.fork_rng(devices=[]):  # modules draw their first weights from the global generator
+            module = Guidance(GuidanceConfig(**json.loads(header["config"])))
         module.load_state_dict(state)
     except (SafetensorError, KeyError, json.JSONDecodeError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a guidance of AID ({type(error).__name__}).") from error

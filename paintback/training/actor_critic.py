@@ -20,10 +20,13 @@ Our reconstruction, each a field of `Rules`:
     balanced   steps weigh dt_k in the actor and 1 in the critic, where the paper's weigh 1 and dt_k: in EDM's clock
                the last steps are so short that they bring noise to the actor and nothing to the critic. Every step has
                an optimality condition of its own, so the optimum stays.
-    mirrored   half of the rows repeat the other half's problems with the opposite noise, so that all that does not
-               depend on the action's sign cancels in the actor (training/aid.py draws such batches).
-    actor      "pathwise", not the paper's: sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
-               through the backbone (the only place that differentiates it).
+    mirrored   the second half of the rows repeats the problems of the first with the opposite noise, and the mean
+               advantage of such a pair is taken away from both: what does not depend on the noise's sign, above all
+               the luck of the hidden picture, cancels, at a bias of order s^2.
+    actor      not the paper's: "pathwise", sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
+               through the backbone; "adjoint", backpropagation through the whole noiseless rollout, step by step from
+               the end, p_K = dPsi/dx, p_k = d/dx_k [ p_{k+1} x_{k+1} + (beta/2) ||u_k||^2 dt_k ] and the same by phi:
+               exact, without noise and without a critic. Both differentiate the backbone, "score" never does.
 (iii), large batches, Adam and clipping, is `Learner`.
 """
 
@@ -42,17 +45,17 @@ from paintback.schedules import Time
 
 __all__ = ["Actor", "Learner", "Rollout", "Rules", "Task", "exploration_std", "rollout", "running_cost"]
 
-Actor = Literal["score", "pathwise"]
+Actor = Literal["score", "pathwise", "adjoint"]
 Field = Callable[[Tensor, Tensor, Tensor, Tensor, "float | Tensor"], Tensor]
 
 
 def exploration_std(beta: float, temperature: float, entries: int) -> float:
-    """s of the policy: sqrt(2 lambda / (beta d))."""
+    """The policy's s: sqrt(2 lambda / (beta d))."""
     return math.sqrt(2 * temperature / (beta * entries))
 
 
 def running_cost(action: Tensor, beta: float) -> Tensor:
-    """(beta/2) ||action||^2 of every row; the first `action.ndim - event` axes are rows: (..., B) from (..., B, d)."""
+    """(beta/2) ||action||^2 over the last axis: (..., B) from (..., B, d)."""
     return beta / 2 * action.square().sum(-1)
 
 
@@ -80,11 +83,12 @@ class Rules:
     Attributes:
         beta: price of guidance, of ||u||^2 summed over the d entries as in the paper.
         temperature: lambda.
-        actor: "score" (the paper's) or "pathwise".
+        actor: "score" (the paper's), "pathwise" or "adjoint".
         replaced: whether D is y on the known part, where actions then have no effect.
         centred: (i).
         trace: (ii).
         balanced: weights of the steps.
+        mirrored: pairs of rows; the noise that `Learner.update` is given must be such.
         clip: largest norm of a gradient.
     """
 
@@ -95,6 +99,7 @@ class Rules:
     centred: bool = True
     trace: float = 0.0
     balanced: bool = False
+    mirrored: bool = False
     clip: float = 1.0
 
 
@@ -160,8 +165,7 @@ def rollout(
         u = torch.where(free, actor(x, x0, task.y, task.known, sigma) / sigma, 0.0)
         kept.append((x, x0, u))
         action = u if noise is None else u + torch.where(free, std * noise[k], 0.0)
-        target = torch.where(free, x0, task.y)
-        x = x + (sigma - after) * ((target - x) / sigma + action)
+        x = x + (sigma - after) * ((torch.where(free, x0, task.y) - x) / sigma + action)
     states, pictures, means = (torch.stack(part) for part in zip(*kept, strict=True))
     return Rollout(states, pictures, means, noise, torch.stack(slopes) if slopes else None, x)
 
@@ -200,7 +204,7 @@ class Learner:
         run = rollout(self.denoiser, actor or self.actor, task, sigmas, replaced=self.rules.replaced)
         effort = running_cost(run.u.flatten(2), self.rules.beta).mul(_steps(sigmas, run.u)).sum(0).mean().item()
         psi = task.psi(run.end).mean().item()
-        size = run.u.flatten(2).norm(dim=2) * torch.tensor(sigmas[:-1]).to(run.u)[:, None]
+        size = run.u.flatten(2).norm(dim=2) * torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.u)[:, None]
         share = (size / run.x0.flatten(2).norm(dim=2).clamp(min=1e-6)).mean().item()
         return {"cost": psi + effort, "psi": psi, "effort": effort, "share": share}
 
@@ -217,6 +221,8 @@ class Learner:
             returns' variance that V explains.
         """
         rules = self.rules
+        if rules.actor == "adjoint":
+            return self._adjoint(task, sigmas)
         std = exploration_std(rules.beta, rules.temperature, math.prod(task.start.shape[1:]))
         run = rollout(
             self.denoiser, self.actor, task, sigmas, replaced=rules.replaced, std=std, noise=noise,
@@ -238,7 +244,9 @@ class Learner:
         ahead = torch.zeros_like(terminal)
         for k in reversed(range(len(delta))):
             ahead = advantage[k] = delta[k] + rules.trace * ahead
-        levels = torch.tensor(sigmas[:-1]).to(run.u).reshape(-1, 1, 1)
+        if rules.mirrored:
+            advantage = (advantage - advantage.roll(advantage.shape[1] // 2, 1)) / 2
+        levels = torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.u).reshape(-1, 1, 1)
         u = self._stacked(self.actor, run, task, sigmas).flatten(2) / levels
         if rules.replaced:
             u = torch.where(task.known.expand_as(task.start).flatten(1), 0.0, u)
@@ -256,10 +264,38 @@ class Learner:
             "explained": 1 - error.mean().item() / max(spread, 1e-12),
         }
 
+    def _adjoint(self, task: Task, sigmas: Sequence[float]) -> dict[str, float]:
+        """A step of the actor along the exact gradient of the noiseless cost; the critic is left alone."""
+        rules, dt = self.rules, _steps(sigmas, task.start).flatten().tolist()
+        run = rollout(self.denoiser, self.actor, task, sigmas, replaced=rules.replaced)
+        free = ~task.known if rules.replaced else torch.ones_like(task.known)
+        parameters = [p for p in self.actor.parameters() if p.requires_grad]
+        total = [torch.zeros_like(p) for p in parameters]
+        end = run.end.requires_grad_()
+        cost = task.psi(end)
+        (ahead,) = torch.autograd.grad(cost.sum(), end)
+        times = self.denoiser.schedule.time_of_ratio(torch.tensor(sigmas[:-1], dtype=torch.float64)).tolist()
+        for k in reversed(range(len(dt))):
+            x = run.x[k].requires_grad_()
+            x0 = self.denoiser(x, Time(times[k], 1.0, sigmas[k])).x0
+            u = torch.where(free, self.actor(x, x0, task.y, task.known, sigmas[k]) / sigmas[k], 0.0)
+            after = x + dt[k] * ((torch.where(free, x0, task.y) - x) / sigmas[k] + u)
+            paid = running_cost(u.flatten(1), rules.beta).sum() * dt[k]
+            ahead, *slopes = torch.autograd.grad((ahead * after).sum() + paid, [x, *parameters], allow_unused=True)
+            weight = dt[k] if rules.balanced else 1.0
+            for sum_, slope in zip(total, slopes, strict=True):
+                if slope is not None:
+                    sum_ += weight / len(x) * slope
+        for parameter, gradient in zip(parameters, total, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, rules.clip)
+        self.optimisers[0].step()
+        return {"return": cost.mean().item()}
+
     def _stacked(self, module: nn.Module, run: Rollout, task: Task, sigmas: Sequence[float]) -> Tensor:
         """A module at all states of a rollout in one call, (K, B, ...)."""
         steps, rows = run.x.shape[:2]
-        levels = torch.tensor(sigmas[:-1]).to(run.x).repeat_interleave(rows)
+        levels = torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.x).repeat_interleave(rows)
         y, known = (part.expand(steps, *part.shape).flatten(0, 1) for part in (task.y, task.known))
         out: Tensor = module(run.x.flatten(0, 1), run.x0.flatten(0, 1), y, known, levels)
         return out.unflatten(0, (steps, rows))
@@ -273,5 +309,6 @@ class Learner:
 
 
 def _steps(sigmas: Sequence[float], like: Tensor) -> Tensor:
-    """dt as (K, 1)."""
-    return -torch.tensor(sigmas, dtype=torch.float64).diff().to(like)[:, None]
+    """Lengths dt of the steps, (K, 1)."""
+    lengths: Tensor = -torch.tensor(sigmas, dtype=torch.float64).diff().to(like)[:, None]
+    return lengths

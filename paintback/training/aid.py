@@ -5,8 +5,8 @@ our reconstruction here: Psi, the mixture of masks, the levels, and all numbers 
 
     Psi(x) = (1/d) [ w_known ||m (x - y)||^2 + w_hidden ||(1 - m) (x - x*)||^2 ],    x* the hidden picture itself
 
-The levels are those of EDM's grid of K steps, moved by a random part of a step in every batch (the first stays), so that
-the module meets all of them.
+The levels are those of EDM's grid of K steps, moved by a random part of a step in every batch (the first stays), so
+that the module meets all of them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from paintback.denoiser import Denoiser
+from paintback.denoiser import Denoiser, Prediction
 from paintback.models.guidance import Critic, Guidance, GuidanceConfig, load_guidance
-from paintback.schedules import EDM
+from paintback.schedules import EDM, Time
 from paintback.training.actor_critic import Actor, Learner, Rules, Task
 from paintback.training.data import Pictures, prefetch
 from paintback.training.masks import KINDS, mixed_masks
@@ -43,7 +43,7 @@ class AidTraining:
     """How a guidance is trained.
 
     Attributes:
-        actor: "score", the paper's, or "pathwise", which needs gradients through the backbone.
+        actor: "score", the paper's; or "pathwise" or "adjoint", which need gradients through the backbone.
         steps: updates, counted from the very first one.
         batch: rows of an update; half as many pictures when mirrored.
         rollout: K, solver steps of a rollout.
@@ -93,6 +93,7 @@ class AidTraining:
             replaced=self.known == "replaced",
             trace=self.trace,
             balanced=self.balanced,
+            mirrored=self.mirrored,
         )
 
 
@@ -103,9 +104,9 @@ class _Autocast(Denoiser):
         super().__init__(inner.schedule)
         self.inner = inner
 
-    def predict(self, x: Tensor, time: object) -> object:  # type: ignore[override]
+    def predict(self, x: Tensor, time: Time) -> Prediction:
         with torch.autocast(x.device.type, torch.bfloat16):
-            return self.inner.predict(x, time)  # type: ignore[arg-type]
+            return self.inner.predict(x, time)
 
 
 def levels(steps: int, sigma_max: float = 80.0, shift: float = 0.0) -> list[float]:
@@ -259,7 +260,7 @@ def _open(
     with torch.random.fork_rng(devices=[]):  # modules draw their weights from the global generator
         torch.manual_seed(training.seed)
         actor = Guidance(network)
-        critic = Critic(replace(network, width=24, blocks=3), training.w_known)
+        critic = Critic(replace(network, width=16, blocks=2), training.w_known)
     ema = copy.deepcopy(actor).requires_grad_(False)
     if state is not None:
         for prefix, module in (("actor", actor), ("critic", critic), ("ema", ema)):

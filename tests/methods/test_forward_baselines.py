@@ -210,7 +210,7 @@ def test_daps_langevin_law() -> None:
     observation = Observation(y, torch.tensor([True, False]), 0.5)
     run = Run(Half(Flow()), observation, [T], len(y), Generators(torch.Generator().manual_seed(0), len(y)))
     run.bind(y, torch.tensor([[True, False]]).expand(len(y), 2), y)
-    x = Daps(step_size=0.02, step_decay=1.0, langevin_steps=300).langevin(run, torch.zeros(4000, 2), T)
+    x = Daps(step_size=0.02, step_decay=1.0, langevin_steps=300, sigma_y=0.5).langevin(run, torch.zeros(4000, 2), T)
     r2 = (0.5 / 0.7) ** 2
     variance = 1 / (1 / r2 + 1 / 0.25)
     assert x.mean(0).tolist() == pytest.approx([variance / 0.25, 0.0], abs=0.04)

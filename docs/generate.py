@@ -1,0 +1,432 @@
+"""Writes the generated parts of the method pages, so that they cannot drift from the code.
+
+    python docs/generate.py            writes them
+    python docs/generate.py --check    only says which pages are out of date; exit code 1 if any is
+
+A page in docs/methods/ is written by hand but for the parts between `<!-- generated: NAME -->` and `<!-- end -->`.
+What fills them: the method's docstring, its fields, its documented cost, the lines of its file, and the measurements in
+docs/data/posterior.json where that file is there.
+
+`<!-- beside` comments hold the pseudo-code: lines `text :: start of a statement of the method's file`, several
+statements with ";;" between, nothing after "::" where the last statement goes on. A statement may be preceded by
+`function>` or by `file.py>function>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import html
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+PAGES = DOCS / "methods"
+DATA = DOCS / "data" / "posterior.json"
+PART = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<foot><!-- end -->)", re.DOTALL)
+BESIDE = re.compile(r"<!-- beside\n(.*?)-->", re.DOTALL)
+COSTS = (10, 20, 50, 100)
+
+sys.path.insert(0, str(ROOT))
+
+from paintback import methods  # noqa: E402 - the path comes first
+from paintback.cli import fields  # noqa: E402
+from paintback.methods.base import Method  # noqa: E402
+
+# ------------------------------------------------------------------------------------------------------- docstrings
+
+
+def source(kind: type[Method]) -> Path:
+    """The file of a method."""
+    return Path(inspect.getfile(kind))
+
+
+@cache
+def paragraphs(path: Path) -> list[str]:
+    """A module's docstring, cut at empty lines."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=True) or ""
+    return text.split("\n\n")
+
+
+def split(kind: type[Method]) -> tuple[str, list[str], list[str], str]:
+    """A docstring as its reference, its equations, its remarks, and its last sentence, on the cost.
+
+    The equations are all that stands before the last line that is set off as one, and a sentence that goes on from it.
+    """
+    _, reference, *rest = paragraphs(source(kind))
+    remarks, cost = [], ""
+    for paragraph in rest:
+        found = re.search(r"\bCost of N\w* intervals", paragraph)
+        remarks.append(paragraph[: found.start()].rstrip() if found else paragraph)
+        cost = paragraph[found.start() :] if found else cost
+    if not cost:
+        raise ValueError(f"the docstring of {source(kind).name} has no sentence 'Cost of N intervals: ...'.")
+    equations = []
+    while any(formulas(paragraph) for paragraph in remarks):
+        paragraph = remarks.pop(0)
+        last = 1 + max(formulas(paragraph), default=len(paragraph.splitlines()))
+        if any(formulas(other) for other in remarks):
+            last = len(paragraph.splitlines())
+        lines = paragraph.splitlines()
+        equations.append("\n".join(lines[:last]))
+        remarks[:0] = ["\n".join(lines[last:])] if lines[last:] else []
+    if equations and remarks and remarks[0][:1].islower():
+        equations.append(remarks.pop(0))
+    return reference, equations, [remark for remark in remarks if remark], " ".join(cost.split())
+
+
+def formulas(paragraph: str) -> list[int]:
+    """The numbers of the lines that are set off as equations; those of a list's items are not."""
+    lines = paragraph.splitlines()
+    listed = next((k for k, line in enumerate(lines) if line.startswith("  - ")), len(lines))
+    return [k for k, line in enumerate(lines[:listed]) if line.startswith("    ")]
+
+
+def prose(text: str) -> str:
+    """Docstring text as Markdown: lists apart, signs of formulas kept as they are."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        item = re.match(r"\s*- (.*)", line)
+        if item:
+            if lines and lines[-1] and not lines[-1].startswith(("- ", "    ")):
+                lines.append("")
+            lines.append(f"- {item[1]}")
+        elif lines and lines[-1].startswith(("- ", "    ")) and line.startswith(" "):
+            lines.append(f"    {line.strip()}")
+        else:
+            if lines and lines[-1].startswith(("- ", "    ")):
+                lines.append("")
+            lines.append(line.strip())
+    return "\n".join(escape(line) for line in lines)
+
+
+def escape(line: str) -> str:
+    """A line with what Markdown would read as a sign protected, but for code between backquotes."""
+    body = line[2:] if line.startswith("- ") else line
+    parts = re.split(r"(`[^`]*`)", body)
+    safe = "".join(p if p.startswith("`") else re.sub(r"([*_\[\]#])", r"\\\1", p).replace("<", "&lt;") for p in parts)
+    return line[: len(line) - len(body)] + safe
+
+
+def linked(text: str) -> str:
+    """Escaped text with the papers' numbers as links."""
+    text = re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return re.sub(r"OpenReview[: ]([A-Za-z0-9\\_]{10,12})", _openreview, text)
+
+
+def _openreview(found: re.Match[str]) -> str:
+    plain = found[1].replace("\\", "")
+    return f"[OpenReview {found[1]}](https://openreview.net/forum?id={plain})"
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The documented cost: the first line of `evaluations` or `vjps`."""
+    owner = function.__qualname__.split(".")[0]
+    if owner == "Method":
+        return "N" if function.__name__ == "evaluations" else "0"
+    return (inspect.getdoc(function) or "").splitlines()[0].rstrip(".")
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+def facts(kind: type[Method], page: str) -> str:
+    """A small table at the head of a page."""
+    reference = linked(" ".join(escape(line) for line in split(kind)[0].splitlines()))
+    coordinates = next(f for f in dataclasses.fields(kind) if f.name == "coordinates").default
+    own = "the model's own" if kind.keeps_edm else "the model's own; a variance-exploding model is run in `vp`"
+    rows = {
+        "name": f"`{kind.name}`, in `paintback/methods/{source(kind).name}`",
+        "gradients through the network": gradients(kind),
+        "linear operators": "yes" if kind.takes_operator else "no, masks only",
+        "coordinates": f"`{coordinates}`" if coordinates else own,
+        "noisy observations": front(page)["noise"],
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"{reference}\n\n| | |\n|---|---|\n{table}\n"
+
+
+def gradients(kind: type[Method]) -> str:
+    """Whether a method takes VJPs."""
+    if not kind.needs_vjp:
+        return "no" if summary(kind.vjps) == "0" else f"only with an option: {summary(kind.vjps)}"
+    return f"yes, {summary(kind.vjps)}"
+
+
+def equation(kind: type[Method], page: str) -> str:
+    """The update rule of the docstring, as it stands there."""
+    found = split(kind)[1]
+    if kind.__mro__[1] is not Method and not found:
+        found = split(kind.__mro__[1])[1]
+    return "```text\n" + "\n\n".join(found) + "\n```\n"
+
+
+def choices(kind: type[Method], page: str) -> str:
+    """The remarks of the docstring: what the paper leaves open, what is ours."""
+    return "\n\n".join(linked(prose(text)) for text in split(kind)[2]) + "\n"
+
+
+def fieldtable(kind: type[Method], page: str) -> str:
+    """Fields with defaults, ranges and help."""
+    rows = ["| field | default | range | what it is |", "|---|---|---|---|"]
+    for entry in fields.describe(kind):
+        default = "none" if entry["default"] is None else f"{entry['default']}".lower()
+        rows.append(f"| `{entry['name']}` | `{default}` | {reach(entry)} | {entry['help']} |")
+    return "\n".join(rows) + f"\n\nThe same list: `paintback methods {kind.name}`.\n"
+
+
+def reach(entry: dict[str, Any]) -> str:
+    """The range of a field."""
+    if entry["choices"]:
+        return ", ".join(f"`{choice}`" for choice in entry["choices"])
+    low, high = entry["low"], entry["high"]
+    if low is None and high is None:
+        return {"bool": "`true`, `false`"}.get(entry["type"], "")
+    if high is None:
+        return f"at least {low:g}"
+    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
+
+
+def cost(kind: type[Method], page: str) -> str:
+    """The documented cost, and what it comes to."""
+    method = kind()
+    rows = [
+        f"{linked(escape(split(kind)[3]))}\n",
+        "| N | " + " | ".join(map(str, COSTS)) + " |",
+        "|---" * (len(COSTS) + 1) + "|",
+        "| evaluations | " + " | ".join(f"{method.evaluations(n)}" for n in COSTS) + " |",
+        "| gradients (VJPs) | " + " | ".join(f"{method.vjps(n)}" for n in COSTS) + " |",
+    ]
+    example = f"methods.get('{kind.name}').evaluations(20)"
+    return "\n".join(rows) + f"\n\nWith the defaults; the numbers are those of `{example}` and of `.vjps(20)`.\n"
+
+
+def beside(kind: type[Method], page: str) -> str:
+    """Pseudo-code and the statements that implement it, side by side."""
+    found = BESIDE.search(page)
+    if not found:
+        raise ValueError(f"the page of {kind.name} has no `<!-- beside` comment.")
+    rows: list[tuple[list[str], list[str], str]] = []
+    for line in filter(str.strip, found[1].splitlines()):
+        words, colons, wanted = line.partition(" ::")
+        if not colons:
+            raise ValueError(f"{kind.name}: no ' ::' in the line {line!r}.")
+        if not wanted.strip():
+            rows[-1][0].append(words.rstrip())
+            continue
+        statements, place = [], ""
+        for part in wanted.split(";;"):
+            code, place = statement(kind, part.strip())
+            statements.append(code)
+        rows.append(([words.rstrip()], statements, place))
+    cells, last = [], ""
+    for words_, code_, place in rows:
+        if place != last:
+            cells.append(f'<tr><th></th><th align="left"><code>{place}</code></th></tr>')
+            last = place
+        left, right = (html.escape("\n".join(x), quote=False) for x in (words_, code_))
+        cells.append(f"<tr><td><pre>{left}</pre></td><td><pre>{right}</pre></td></tr>")
+    return '<table class="beside">\n' + "\n".join(cells) + "\n</table>\n"
+
+
+def statement(kind: type[Method], wanted: str) -> tuple[str, str]:
+    """The code of a statement, found by its beginning, and the function that it stands in."""
+    parts = re.fullmatch(r"(?:(\w+\.py)>)?(?:(\w+)> )?(.*)", wanted)
+    assert parts is not None
+    file, where, start = parts.groups()
+    path = source(kind).parent / file if file else source(kind)
+    text = path.read_text(encoding="utf-8")
+    found: dict[int, tuple[str, str]] = {}  # by line; of nested functions the innermost comes last and stays
+    for function in ast.walk(ast.parse(text)):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.stmt) and node is not function:
+                    code = lines_of(text, node)
+                    if code.startswith(start):
+                        found[node.lineno] = code, function.name
+    fitting = list(dict.fromkeys(entry for entry in found.values() if where in (None, entry[1])))
+    fitting = [entry for entry in fitting if entry[0] == start] or fitting
+    if len(fitting) != 1:
+        raise ValueError(f"{path.name} has {len(fitting)} statements that begin with {wanted!r}; say more of it.")
+    code, name = fitting[0]
+    return code, name if path == source(kind) else f"{path.stem}.{name}"
+
+
+def lines_of(text: str, node: ast.stmt) -> str:
+    """A statement's lines; of a compound one with more than one statement in it the head alone."""
+    body = getattr(node, "body", None)
+    last = node.end_lineno or node.lineno
+    if isinstance(body, list) and (len(body) > 1 or getattr(node, "orelse", None)):
+        last = body[0].lineno - 1
+    lines = text.splitlines()[node.lineno - 1 : max(last, node.lineno)]
+    return textwrap.dedent("\n".join(line for line in lines if not line.strip().startswith("#"))).rstrip()
+
+
+# ------------------------------------------------------------------------------------------------------ measurements
+
+
+@cache
+def measurements() -> dict[str, Any] | None:
+    """What `paintback bench posterior` wrote, or None."""
+    return json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else None
+
+
+def command(labels: list[str], rows: list[dict[str, Any]], protocol: dict[str, Any]) -> str:
+    """The command that makes some rows."""
+    problems = ",".join(dict.fromkeys(row["problem"] for row in rows))
+    steps = ",".join(map(str, sorted({row["steps"] for row in rows})))
+    more = "" if protocol["schedule"] == "paper" else f" --schedule {protocol['schedule']}"
+    if (grid := protocol["grid"].partition(",")[0]) != "uniform":
+        more += f" --grid {grid}"
+    options = (
+        f"--methods {','.join(labels)} --problems {problems} --steps {steps}",
+        f"--particles {protocol['particles']} --seeds {len(protocol['seeds'])}{more} -o bench-out",
+    )
+    return "```sh\npaintback bench posterior " + " \\\n    ".join(options) + "\n```\n"
+
+
+def measured(kind: type[Method], page: str) -> str:
+    """KL on the closed-form problems, from docs/data/posterior.json."""
+    data = measurements()
+    rows = [row for row in data["rows"] if row["method"] == kind.name] if data else []
+    if not rows:
+        return (
+            "No measurement of this method is kept in the repository yet. This makes one:\n\n"
+            f"```sh\npaintback bench posterior --methods {kind.name} -o bench-out\n```\n"
+        )
+    assert data is not None
+    labels = sorted({row["label"] for row in rows}, key=lambda label: (label != kind.name, label))
+    steps = sorted({row["steps"] for row in rows})
+    parts = [
+        "KL from the exact posterior in nats, ± its spread over seeds, then in brackets evaluations and, after a "
+        "slash, gradients. The problems are described on the page of [all measurements](../posterior.md).\n"
+    ]
+    for label in labels:
+        mine = [row for row in rows if row["label"] == label]
+        parts.append(f"`{label}`\n")
+        parts.append("| problem | " + " | ".join(f"N = {n}" for n in steps) + f" | observed entries @{steps[-1]} |")
+        parts.append("|---" * (len(steps) + 2) + "|")
+        for problem in dict.fromkeys(row["problem"] for row in mine):
+            at = {row["steps"]: row for row in mine if row["problem"] == problem}
+            end = at.get(steps[-1])
+            cells = [cell(at.get(n)) for n in steps]
+            cells.append("" if end is None else number(end["observed"]))
+            parts.append(f"| {problem} | " + " | ".join(cells) + " |")
+        parts.append("")
+    protocol = data["protocol"]
+    parts.append(
+        f"{protocol['particles']} particles, {len(protocol['seeds'])} seeds, Paintback {protocol['paintback']}.\n"
+    )
+    return "\n".join(parts) + "\n" + command(labels, rows, protocol)
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """KL, its spread, its cost."""
+    if row is None:
+        return ""
+    spread = f" ± {number(row['kl_spread'])}" if row.get("kl_spread") is not None else ""
+    price = f"{row['evaluations']:g}" + (f"/{row['vjps']:g}" if row["vjps"] else "")
+    return f"{number(row['kl'])}{spread} ({price})"
+
+
+def number(value: float | None) -> str:
+    """Three digits, or one of a small number."""
+    if value is None:
+        return "none"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ pages
+
+PARTS: dict[str, Callable[[type[Method], str], str]] = {
+    "facts": facts,
+    "equation": equation,
+    "beside": beside,
+    "fields": fieldtable,
+    "cost": cost,
+    "measured": measured,
+    "choices": choices,
+}
+
+
+def front(page: str) -> dict[str, str]:
+    """A page's front matter: `key: value` lines."""
+    found = re.match(r"---\n(.*?)\n---\n", page, re.DOTALL)
+    lines = found[1].splitlines() if found else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def index() -> str:
+    """The table of all methods."""
+    rows = ["| method | what it does | paper | gradients | operator | noisy observations | cost of N intervals |"]
+    rows.append("|---|---|---|---|---|---|---|")
+    for name, kind in methods.types().items():
+        page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+        said = kind.title.partition(": ")[2]
+        price = summary(kind.evaluations)
+        more = "" if summary(kind.vjps) == "0" else f"; gradients {summary(kind.vjps)}"
+        operator = "yes" if kind.takes_operator else "no"
+        cells = (
+            f"[`{name}`]({name}.md)", escape(said), linked(escape(kind.paper)), "yes" if kind.needs_vjp else "no",
+            operator, front(page)["noise"], escape(price + more),
+        )  # fmt: skip
+        rows.append("| " + " | ".join(cells) + " |")
+    count = len(methods.names())
+    return (
+        f"{count} methods; `paintback methods` lists them, `paintback methods NAME` shows one.\n\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def render(path: Path) -> str:
+    """What a page should read."""
+    text = path.read_text(encoding="utf-8")
+    kind = methods.types().get(path.stem)
+
+    def fill(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name == "index":
+            body = index()
+        elif kind is None or name not in PARTS:
+            raise ValueError(f"{path.name} has a part {name!r} that nothing generates.")
+        else:
+            body = PARTS[name](kind, text)
+        return f"{found['head']}\n{body}\n{found['foot']}"
+
+    return PART.sub(fill, text)
+
+
+def pages() -> list[Path]:
+    """The pages with generated parts."""
+    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md"]
+
+
+def main() -> int:
+    """Writes the pages, or checks them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for path in pages():
+        wanted = render(path)
+        if wanted != path.read_text(encoding="utf-8"):
+            stale.append(path.name)
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+    if stale:
+        print(("out of date: " if check else "wrote ") + ", ".join(stale), file=sys.stderr)
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Whole pictures before a model: the canvas that it takes, and tiles where the picture is too large for it.
+
+A picture that is sampled as one, whatever its size, has no seams of its sampling: the network alone sees overlapping
+tiles, inside the denoiser. The canvas is padded to the sides that the model takes; what lies in the margin is not
+observed, so that the model fills it as it likes, and is cut off again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paintback import models
+from paintback.denoiser import Denoiser, Prediction
+from paintback.images.picture import Picture
+from paintback.models.base import Model
+from paintback.schedules import Time
+
+__all__ = ["TiledDenoiser", "count_steps", "open_model", "tiled", "to_canvas"]
+
+WHOLE = 2**20  # a picture of more pixels is shown to the network in tiles
+TILE, OVERLAP = 512, 64
+
+
+class TiledDenoiser(Denoiser):
+    """A denoiser of pictures of any size that shows its model overlapping tiles and blends the answers.
+
+    Averaging overlapping predictions: Bar-Tal et al., MultiDiffusion, ICML 2023, arXiv:2302.08113; the weights, which
+    fall linearly to the borders of a tile, are ours. Tiles bound the memory of an evaluation, not that of a gradient.
+
+    Args:
+        inner: the model, of no fixed size.
+        tile: side of a tile.
+        overlap: of neighbours, at least.
+        multiple: tiles begin at multiples of this.
+
+    Raises:
+        ValueError: for tiles that do not fit.
+    """
+
+    def __init__(self, inner: Denoiser, tile: int = TILE, overlap: int = OVERLAP, multiple: int = 8) -> None:
+        super().__init__(inner.schedule)
+        if tile < multiple or tile % multiple or not 0 <= overlap <= tile - multiple:
+            raise ValueError(
+                f"tile must be a multiple of {multiple} and exceed overlap by one; got {tile} and {overlap}."
+            )
+        self.inner, self.codec, self.condition = inner, inner.codec, inner.condition
+        self.tile, self.overlap, self.multiple = tile, overlap, multiple
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        down, across = (self._begins(side) for side in x.shape[-2:])
+        if len(down) == len(across) == 1:
+            return self.inner.predict(x, time)
+        x0, total, rows = torch.zeros_like(x), torch.zeros_like(x[:1, :1]), 0
+        weight = self._ramp(min(self.tile, x.shape[-2]))[:, None] * self._ramp(min(self.tile, x.shape[-1]))
+        weight = weight.to(x)
+        for top in down:
+            for left in across:
+                here = (..., slice(top, top + self.tile), slice(left, left + self.tile))
+                part = self.inner.predict(x[here], time)
+                x0[here] += weight * part.x0
+                total[here] += weight
+                rows += part.rows or len(x)
+        x0 = x0 / total
+        x1 = (x - time.alpha * x0) / time.sigma if time.sigma else torch.zeros_like(x)
+        return Prediction(x0, x1, rows=rows)
+
+    def grid(self, num_inference_steps: int) -> Tensor | None:
+        return self.inner.grid(num_inference_steps)
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        return TiledDenoiser(self.inner.with_condition(condition), self.tile, self.overlap, self.multiple)
+
+    def _begins(self, side: int) -> list[int]:
+        """Where the tiles along a side begin, spread evenly."""
+        last = max(0, side - self.tile)
+        count = 1 + -(-last // (self.tile - self.overlap))
+        return sorted(
+            {last * k // max(1, count - 1) // self.multiple * self.multiple for k in range(count - 1)} | {last}
+        )
+
+    def _ramp(self, side: int) -> Tensor:
+        distance = torch.arange(side) + 1.0
+        return torch.minimum(distance, distance.flip(0)).clamp(max=self.overlap + 1)
+
+
+def open_model(model: str | Path | Model, device: Any, torch_dtype: torch.dtype | None) -> Model:
+    """The model itself, or the one of that name or path.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return model if isinstance(model, Model) else models.load(model, device=device, dtype=torch_dtype)
+
+
+def to_canvas(model: Model, picture: Picture, shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """The picture in the model's colours, and the canvas that a result of some shape needs.
+
+    Args:
+        model: that paints.
+        picture: as given.
+        shape: (H, W) of the result.
+
+    Returns:
+        (C, h, w) in [-1, 1], and (H', W') of the canvas.
+
+    Raises:
+        ValueError: for a coloured picture and a grey model, or a result larger than the model's one size.
+    """
+    unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
+    if model.channels == 1 and not bool((unit == unit[:1]).all()):
+        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
+    canvas = model.size or (
+        -(-shape[0] // model.multiple) * model.multiple,
+        -(-shape[1] // model.multiple) * model.multiple,
+    )
+    if shape[0] > canvas[0] or shape[1] > canvas[1]:
+        raise ValueError(
+            f"The model {model.name!r} paints {canvas[1]} x {canvas[0]} pictures and the result would be {shape[1]} x "
+            f"{shape[0]}; give a smaller picture or use another model."
+        )
+    return model.to_model(unit[None])[0], canvas
+
+
+def tiled(denoiser: Denoiser, canvas: tuple[int, int], tile: int | None, multiple: int) -> Denoiser:
+    """The denoiser, in tiles where asked for (or, for None, where the canvas is large) and the model takes any size."""
+    if denoiser.shape is not None or (tile is None and canvas[0] * canvas[1] <= WHOLE):
+        return denoiser
+    return TiledDenoiser(denoiser, tile or TILE, min(OVERLAP, (tile or TILE) // 4), multiple)
+
+
+def count_steps(num_inference_steps: int | None) -> int:
+    """The number of grid intervals, 20 for None.
+
+    Raises:
+        ValueError: if it is not a whole number of at least 1.
+    """
+    steps = 20 if num_inference_steps is None else num_inference_steps
+    if int(steps) != steps or steps < 1:
+        raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
+    return int(steps)

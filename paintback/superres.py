@@ -1,0 +1,281 @@
+"""Super-resolution: a small picture enlarged under a frozen model, with any method that takes a linear operator.
+
+The small picture is the observation y = A x + noise of the enlarged one, A antialiased bicubic down-sampling or the
+means of blocks. The whole picture is one sample under one operator, whatever its size; see `canvas` for how the model
+takes it.
+
+With method "fcs" the fields are those of the authors' super-resolution (Graikos et al., arXiv:2410.18804): 10 inner
+steps of constant size 0.1, against 5 from 0.5 to 0.1 in inpainting; 20 sampling steps. These are of a latent model,
+whose decoder smooths; on the pixels of `photo` they leave grain of the operator's period. Measured on one crop of 64
+pixels, reduced 4 times and enlarged again, PSNR and evaluations: fcs 28.4 dB in 420, bicubic interpolation 29.0, pigdm
+29.4 in 20, reddiff 29.7 in 20, pnpflow 31.4 in 100.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from paintback import methods
+from paintback.canvas import count_steps, open_model, tiled, to_canvas
+from paintback.coarse_to_fine import Policy
+from paintback.images.picture import Picture, read_picture
+from paintback.images.resizing import resize_unit
+from paintback.inpainter import Output, OutputType, _convert, _generators
+from paintback.methods.base import Callback, Method
+from paintback.models.base import Model
+from paintback.observation import AveragePool, Bicubic, LinearOperator, Observation
+from paintback.resources import PeakMemory
+
+__all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
+
+Kernel = Literal["bicubic", "area"]
+KERNELS = ("bicubic", "area")
+PRESETS: dict[str, dict[str, Any]] = {"fcs": {"inner_steps": 10, "step_size": 0.1, "last_step_size": 0.1}}
+
+
+@dataclass
+class Enlarged(Output):
+    """What `superres` gives back: `Output`, and how well the pictures agree with what was given.
+
+    Attributes:
+        residuals: of every picture in `images`, the root mean square of its down-sampling minus the given picture, both
+            in [0, 1], after rounding to the picture's depth.
+        sampled_residuals: the same before the final projection.
+    """
+
+    residuals: list[float] = field(default_factory=list)
+    sampled_residuals: list[float] = field(default_factory=list)
+
+
+class Downsampling(LinearOperator):
+    """`Bicubic` or `AveragePool` of a window of a larger canvas, as two small matrices that are made once.
+
+    Args:
+        kernel: "bicubic" or "area".
+        factor: side of the enlarged picture over that of the given one.
+        shape: (h, w) of the given picture.
+        canvas: (H, W) of the pictures it takes; the enlarged one is at the top left, the rest is not looked at.
+
+    Raises:
+        ValueError: for an unknown kernel.
+    """
+
+    def __init__(self, kernel: Kernel, factor: int, shape: tuple[int, int], canvas: tuple[int, int]) -> None:
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
+        self.rows, self.columns = (
+            _matrix(kernel, factor, length * factor, side) for length, side in zip(shape, canvas, strict=True)
+        )
+        self.window = (shape[0] * factor, shape[1] * factor)
+        self._inverses: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] != (self.rows.shape[1], self.columns.shape[1]):
+            raise ValueError(
+                f"This operator takes {self.columns.shape[1]} x {self.rows.shape[1]} pictures; got {x.shape[-1]} x "
+                f"{x.shape[-2]}."
+            )
+        return self.rows.to(x) @ x @ self.columns.to(x).T
+
+    def transpose(self, y: Tensor) -> Tensor:
+        return self.rows.to(y).T @ y @ self.columns.to(y)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        if self._inverses is None:
+            self._inverses = torch.linalg.pinv(self.rows), torch.linalg.pinv(self.columns)
+        rows, columns = self._inverses
+        return rows.to(y) @ y @ columns.to(y).T
+
+
+def _matrix(kernel: Kernel, factor: int, length: int, side: int) -> Tensor:
+    """(length / factor, side) float64: the operator along one axis, and columns of 0 for the margin."""
+    operator = AveragePool(factor) if kernel == "area" else Bicubic(factor, length, factor)
+    lines = torch.eye(length, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, factor)
+    matrix = torch.zeros(length // factor, side, dtype=torch.float64)
+    matrix[:, :length] = operator(lines)[:, 0, :, 0].T
+    return matrix
+
+
+def choose_method(method: str | Method, **fields: Any) -> Method:
+    """The method, with the fields that its paper has for super-resolution.
+
+    Args:
+        method: a name, whose fields are `PRESETS`' where it has any; or a method, taken as it is.
+        fields: values for a name's fields.
+
+    Raises:
+        ValueError: for an unknown name or field, or a method that takes no linear operator.
+    """
+    if isinstance(method, str):
+        method = methods.get(method, **{**PRESETS.get(method, {}), **fields})
+    if not method.takes_operator:
+        others = ", ".join(name for name, kind in methods.types().items() if kind.takes_operator)
+        raise ValueError(f"{method.name} takes masks only and cannot enlarge; methods that can: {others}.")
+    return method
+
+
+def superres(
+    image: Any,
+    scale: int,
+    *,
+    model: str | Path | Model = "photo",
+    method: str | Method = "fcs",
+    num_inference_steps: int | None = None,
+    num_images_per_prompt: int = 1,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+    guidance_scale: float | None = None,
+    sigma: float = 0.0,
+    kernel: Kernel = "bicubic",
+    project: bool = True,
+    tile: int | None = None,
+    output_type: OutputType = "pil",
+    callback: Callback | None = None,
+    progress_bar: bool = True,
+    device: Any = None,
+    torch_dtype: torch.dtype | None = None,
+) -> Enlarged:
+    """Enlarges a picture.
+
+    Args:
+        image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
+        scale: a whole number from 2 to 8.
+        model: an embedded model's name, the path of one's own weights, or a loaded model.
+        method: a name, or a method made by `methods.get`, that takes a linear operator.
+        num_inference_steps: grid intervals; None for 20.
+        num_images_per_prompt: samples of each picture.
+        generator: one for all, or a list of one per output picture; None seeds from the operating system.
+        prompt: text, for models that take one.
+        negative_prompt: text, likewise.
+        guidance_scale: of classifier-free guidance; None for the model's own.
+        sigma: standard deviation of the noise in the picture, where white is 1 (half of `Observation.sigma`).
+        kernel: how the given picture is taken to have come from the enlarged one: "bicubic" (antialiased, as Pillow's)
+            or "area" (means of blocks).
+        project: moves a noiseless sample to a picture near it that down-samples to the given one, as known pixels are
+            pasted back in inpainting; a noisy one is left as sampled.
+        tile: side of the tiles that the network sees; None for the whole picture up to a million pixels, and 512.
+        output_type: as `Inpainter`'s.
+        callback: called with (step, t, x, x0) after every step; returning True stops.
+        progress_bar: tqdm on stderr.
+        device: a torch device, for a model by name; None chooses.
+        torch_dtype: of its network.
+
+    Returns:
+        Pictures of `scale` times the sides, with alpha enlarged likewise and the colour profile kept.
+
+    Raises:
+        ValueError: for input that does not fit, in one sentence.
+    """
+    began = time.perf_counter()
+    pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or int(scale) != scale or not 2 <= scale <= 8:
+        raise ValueError(f"scale must be a whole number from 2 to 8; got {scale!r}.")
+    if num_images_per_prompt < 1:
+        raise ValueError(f"num_images_per_prompt must be at least 1; got {num_images_per_prompt}.")
+    if output_type not in ("pil", "np", "pt", "picture"):
+        raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
+    scale, steps = int(scale), count_steps(num_inference_steps)
+    chosen = choose_method(method)
+    opened = open_model(model, device, torch_dtype)
+    denoiser = opened.denoiser(prompt, negative_prompt, guidance_scale)
+    canvases = [to_canvas(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
+    operators = [Downsampling(kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
+    generators, seeds = _generators(generator, len(pictures) * num_images_per_prompt)
+
+    output = Enlarged([], 0, 0, 0.0, None, seeds, {})
+    finished: list[Picture] = []
+    with (
+        PeakMemory(opened.device) as memory,
+        tqdm(unit="step", leave=False, desc=chosen.name, disable=None if progress_bar else True) as bar,
+    ):
+
+        def step(index: int, t: float, x: Tensor, x0: Tensor) -> bool:
+            bar.update()
+            output.stopped |= bool(callback is not None and callback(index, t, x, x0))
+            return output.stopped
+
+        for k, (picture, (values, canvas), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
+            shown = tiled(denoiser, canvas, tile, opened.multiple)
+            mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
+            own = generators if isinstance(generators, torch.Generator) else generators[mine]
+            together = num_images_per_prompt
+            if not isinstance(own, torch.Generator):
+                together = max(1, min(together, Policy().batch_pixels // (canvas[0] * canvas[1])))
+            for first in range(0, num_images_per_prompt, together):
+                result = chosen.sample(
+                    shown,
+                    Observation(values.to(opened.device), sigma=2 * sigma, operator=operator),
+                    num_inference_steps=steps,
+                    generator=own if isinstance(own, torch.Generator) else own[first : first + together],
+                    num_samples=min(together, num_images_per_prompt - first),
+                    callback=step,
+                )
+                for sample in result.x.cpu():
+                    finished.append(_finish(picture, opened, operator, values, sample[None], project, sigma, output))
+            output.evaluations += result.evaluations
+            output.vjps += result.vjps
+    output.images = _convert(finished, output_type)
+    output.seconds = time.perf_counter() - began
+    output.peak_memory_bytes = memory.bytes
+    output.settings = {
+        "model": opened.name,
+        "method": chosen.name,
+        "fields": dataclasses.asdict(chosen),
+        "num_inference_steps": steps,
+        "scale": scale,
+        "kernel": kernel,
+        "sigma": sigma,
+        "project": project,
+        "tile": tile,
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "guidance_scale": guidance_scale,
+        "num_images_per_prompt": num_images_per_prompt,
+    }
+    return output
+
+
+def _finish(
+    picture: Picture,
+    model: Model,
+    operator: Downsampling,
+    values: Tensor,
+    x: Tensor,
+    project: bool,
+    sigma: float,
+    output: Enlarged,
+) -> Picture:
+    """One sample (1, C, H, W) as a picture, projected and cut from its canvas; its residuals go to the output."""
+    x = x.float()
+    error = operator(x) - values
+    output.sampled_residuals.append(float(error.square().mean().sqrt()) / 2)
+    if project and sigma == 0:
+        for _ in range(20):  # alternating projections with the colours there are
+            x = x - operator.pseudo_inverse(operator(x) - values)
+            if x.abs().max() <= 1:
+                break
+            x = x.clamp(-1, 1)
+    height, width = operator.window
+    whole = np.ones((height, width), bool)
+    new = model.to_picture(x)[0, :, :height, :width].permute(1, 2, 0).numpy()
+    blank = np.zeros((height, width, picture.pixels.shape[2]), picture.pixels.dtype)
+    made = Picture(blank, None, picture.icc, picture.kind).with_pixels(new, whole)
+    if picture.alpha is not None:
+        alpha = resize_unit(picture.alpha, (height, width), "bicubic").clip(0, picture.white)
+        alpha = alpha if picture.white == 1 else np.rint(alpha)
+        made = dataclasses.replace(made, alpha=alpha.astype(picture.alpha.dtype))
+    canvas = torch.zeros_like(x)
+    canvas[..., :height, :width] = model.to_model(torch.from_numpy(made.to_unit()).permute(2, 0, 1)[None])
+    output.residuals.append(float((operator(canvas) - values).square().mean().sqrt()) / 2)
+    return made

@@ -1,0 +1,177 @@
+"""What a guidance is worth: AID against replacement at equal evaluations, on held-out pictures with known answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from paintback.denoiser import Denoiser
+from paintback.methods import get
+from paintback.observation import Observation
+from paintback.training.data import Pictures
+from paintback.training.masks import one_mask
+
+__all__ = ["Quality", "measure", "table", "to_json"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One kind of mask, one method.
+
+    Attributes:
+        mask: kind.
+        method: and its path, where it has one.
+        psnr: mean over pictures of the PSNR in the hole, dB, of one sample; pictures in [-1, 1], peak 2.
+        psnr_ci: half width of its 95 % confidence interval.
+        mse: mean squared error in the hole.
+        mse_ci: half width of its 95 % confidence interval.
+        gain: mean over pictures of this mse minus that of the first method; negative is better.
+        gain_ci: half width of its 95 % confidence interval, paired by picture.
+        diversity: standard deviation over samples of a hidden pixel, mean over hidden pixels and pictures.
+        mean_mse: squared error of the mean of those samples.
+        evaluations: of the backbone, per sample.
+        pictures: how many.
+    """
+
+    mask: str
+    method: str
+    psnr: float
+    psnr_ci: float
+    mse: float
+    mse_ci: float
+    gain: float
+    gain_ci: float
+    diversity: float
+    mean_mse: float
+    evaluations: float
+    pictures: int
+
+
+@torch.no_grad()
+def measure(
+    denoiser: Denoiser,
+    pictures: Pictures,
+    guidance: str | None,
+    *,
+    count: int = 200,
+    steps: int = 20,
+    solver: str = "euler",
+    samples: int = 4,
+    kinds: tuple[str, ...] = ("box", "half", "strokes"),
+    seed: int = 0,
+    out: Path | None = None,
+    progress: bool = True,
+) -> list[Quality]:
+    """Runs the comparison; all methods see the same pictures, masks and seeds.
+
+    Args:
+        denoiser: the backbone.
+        pictures: held-out ones; `count` of them are drawn without regard to order.
+        guidance: path of the module; None for the shipped one.
+        count: pictures of every kind of mask.
+        steps: grid intervals N.
+        solver: of all methods.
+        samples: of every picture.
+        kinds: of masks.
+        seed: of pictures, masks and samples.
+        out: folder for a grid of samples of every kind of mask; None for none.
+        progress: show a progress bar.
+    """
+    methods = {
+        "replacement": get("replacement", solver=solver),
+        "replacement, fixed noise": get("replacement", solver=solver, path="fixed"),
+        "aid": get("aid", solver=solver, guidance=guidance),
+    }
+    truth = pictures.batch(seed + 50_021, 0, count)
+    rows = []
+    bar = tqdm(total=len(kinds) * len(methods) * count, disable=not progress, unit="picture")
+    for kind in kinds:
+        rng = np.random.default_rng((seed, *kind.encode()))
+        hole = np.stack([one_mask(kind, pictures.size, rng) for _ in range(count)])
+        known = ~torch.from_numpy(hole)[:, None]
+        y = torch.where(known, truth, 0.0)
+        first, shown = None, [truth[:12], torch.where(known, truth, -1.0)[:12]]
+        for name, method in methods.items():
+            parts, evaluations = [], 0.0
+            for start in range(0, count, 25):
+                part = slice(start, start + 25)
+                generators = [
+                    torch.Generator().manual_seed(seed + 1000 * (start + i) + k)
+                    for i in range(len(y[part]))
+                    for k in range(samples)
+                ]
+                result = method.sample(
+                    denoiser, Observation(y[part], known[part]), steps, generators, num_samples=samples
+                )
+                parts.append(result.x.unflatten(0, (-1, samples)))
+                evaluations = result.evaluations
+                bar.update(len(y[part]))
+            got = torch.cat(parts)
+            error = _in_hole((got - truth[:, None]).square(), known)
+            first = error if first is None else first
+            psnr = 10 * torch.log10(4 / error.clamp(min=1e-10))
+            spread = (
+                _in_hole(got.var(1, keepdim=True), known).sqrt() if samples > 1 else torch.full((count, 1), math.nan)
+            )
+            mean = _in_hole((got.mean(1, keepdim=True) - truth[:, None]).square(), known)
+            rows.append(
+                Quality(
+                    kind, name, *_interval(psnr), *_interval(error), *_interval(error - first),
+                    float(spread.mean()), float(mean.mean()), float(evaluations), count,
+                )
+            )  # fmt: skip
+            shown += [got[:12, 0], got[:12, -1]]
+        if out is not None:
+            _grid(shown, out / f"quality-{kind}.png")
+    return rows
+
+
+def _in_hole(values: Tensor, known: Tensor) -> Tensor:
+    """(n, k, C, H, W) -> (n, k), means over hidden entries."""
+    hidden = ~known[:, None].expand_as(values)
+    return torch.where(hidden, values, 0.0).flatten(2).sum(2) / hidden.flatten(2).sum(2)
+
+
+def _interval(values: Tensor) -> tuple[float, float]:
+    """Mean over pictures, and half the width of its 95 % interval; the samples of one picture count as one."""
+    each = values.double().mean(1)
+    return float(each.mean()), float(1.96 * each.std() / len(each) ** 0.5)
+
+
+def _grid(rows: list[Tensor], path: Path) -> None:
+    """One row of pictures each: truth, given, and two samples of every method."""
+    from PIL import Image
+
+    tiles = torch.cat([row.permute(2, 0, 3, 1).flatten(1, 2) for row in rows])
+    pixels = tiles.clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).resize(
+        (pixels.shape[1] * 2, pixels.shape[0] * 2), Image.Resampling.NEAREST
+    ).save(path)
+
+
+def table(rows: list[Quality]) -> str:
+    """The measurements as a Markdown table."""
+    lines = [
+        "| mask | method | PSNR in the hole, dB | MSE in the hole | MSE minus replacement's | std over samples "
+        "| MSE of their mean | evaluations |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.mask} | {r.method} | {r.psnr:.2f} ± {r.psnr_ci:.2f} | {r.mse:.4f} ± {r.mse_ci:.4f} "
+        f"| {r.gain:+.4f} ± {r.gain_ci:.4f} | {r.diversity:.3f} | {r.mean_mse:.4f} | {r.evaluations:g} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def to_json(rows: list[Quality]) -> str:
+    """The measurements as JSON."""
+    return json.dumps([asdict(row) for row in rows], indent=1)

@@ -1,0 +1,137 @@
+"""The documentation: a page for every method, generated parts up to date, examples that run, no machine's paths."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from paintback import methods
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+RUN = re.compile(
+    r"<!-- run -->\n```python\n(?P<code>.*?)\n```(?:\n\n<!-- output -->\n```text\n(?P<output>.*?)\n```)?", re.DOTALL
+)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+SECTIONS = ("In words", "The equation", "Beside the code", "Fields", "Cost", "Measured", "When to use it", "Limits")
+
+
+def examples() -> Iterator[object]:
+    for page in PAGES:
+        for number, found in enumerate(RUN.finditer(page.read_text(encoding="utf-8")), 1):
+            name = f"{page.relative_to(DOCS)}-{number}"
+            yield pytest.param(found["code"], found["output"], id=name)
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = before
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the examples find photo.png and mask.png."""
+    rows = np.linspace(0, 255, 40)[:, None, None] * np.ones((1, 48, 3))
+    Image.fromarray(rows.astype(np.uint8)).save(tmp_path / "photo.png")
+    hole = np.zeros((40, 48), np.uint8)
+    hole[16:22, 20:27] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def navigation(entry: object) -> Iterator[str]:
+    """All pages of mkdocs' nav."""
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, dict):
+        for value in entry.values():
+            yield from navigation(value)
+    elif isinstance(entry, list):
+        for value in entry:
+            yield from navigation(value)
+
+
+def test_every_method_has_a_page_in_the_navigation() -> None:
+    listed = set(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    wanted = {f"methods/{name}.md" for name in methods.names()}
+    assert wanted <= listed
+    assert {page for page in listed if page.startswith("methods/")} == wanted | {"methods/index.md"}
+    assert {path.stem for path in (DOCS / "methods").glob("*.md")} == {*methods.names(), "index"}
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_page_is_complete(name: str) -> None:
+    text = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == list(SECTIONS)
+    assert re.match(r"---\nnoise: .+\n---\n# ", text)
+
+
+@pytest.mark.parametrize("name", [*methods.names(), "index"])
+def test_generated_parts_are_up_to_date(name: str, generator: ModuleType) -> None:
+    path = DOCS / "methods" / f"{name}.md"
+    assert generator.render(path) == path.read_text(encoding="utf-8"), "run `python docs/generate.py`"
+
+
+def test_generator_finds_statements(generator: ModuleType) -> None:
+    ding = methods.types()["ding"]
+    assert generator.statement(ding, "mu =")[0].startswith("mu = s.alpha * at_t.x0")
+    with pytest.raises(ValueError, match="0 statements"):
+        generator.statement(ding, "no_such_name =")
+    with pytest.raises(ValueError, match="2 statements"):
+        generator.statement(ding, "return")
+
+
+def test_measurements_become_a_table(generator: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"label": "ding", "method": "ding", "problem": "A", "steps": 10, "kl": 0.2304, "kl_spread": None}
+    cost = {"observed": 0.0123, "evaluations": 19.0, "vjps": 0.0}
+    other = {**row, "label": "ding:eta=sqrt", "steps": 20, "kl": 0.0042, "kl_spread": 0.001}
+    protocol = {"particles": 4000, "seeds": [0, 1], "paintback": "0.1.0", "schedule": "vp"}
+    protocol["grid"] = "log_snr, N intervals, the last time 0"
+    data = {"protocol": protocol, "rows": [{**row, **cost}, {**other, **cost}]}
+    monkeypatch.setattr(generator, "measurements", lambda: data)
+    text = generator.measured(methods.types()["ding"], "")
+    assert "| A | 0.23 (19) |  |  |" in text
+    assert "| A |  | 0.004 ± 0.001 (19) | 0.0123 |" in text
+    assert "--methods ding,ding:eta=sqrt --problems A --steps 10,20" in text
+    assert "--particles 4000 --seeds 2 --schedule vp --grid log_snr" in text
+    assert "bench posterior --methods ddnm" in generator.measured(methods.types()["ddnm"], "")
+
+
+@pytest.mark.parametrize(("code", "output"), list(examples()))
+def test_example_runs(code: str, output: str | None, folder: Path) -> None:
+    """Words as printed; numbers to 2 %, and 0.03 for what hangs on the last bits of other machines."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "example", "exec", dont_inherit=True), {"__name__": "example"})
+    if output is None:
+        return
+    said = printed.getvalue().strip()
+    assert NUMBER.sub("#", said) == NUMBER.sub("#", output)
+    for here, there in zip(NUMBER.findall(said), NUMBER.findall(output), strict=True):
+        assert float(here) == pytest.approx(float(there), rel=0.02, abs=0.03 if "." in there else 0)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "mkdocs.yml"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_machine(page: Path) -> None:
+    found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home|Users|mnt|opt)/\S*", page.read_text(encoding="utf-8"))
+    assert not found
