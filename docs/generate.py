@@ -143,7 +143,9 @@ def facts(kind: type[Method], page: str) -> str:
     """A small table at the head of a page."""
     reference = linked(" ".join(escape(line) for line in split(kind)[0].splitlines()))
     coordinates = next(f for f in dataclasses.fields(kind) if f.name == "coordinates").default
-    own = "the model's own" if kind.keeps_edm else "the model's own; a variance-exploding model is run in `vp`"
+    own = "the model's own"
+    if kind.edm_coordinates != "edm":
+        own += f"; a variance-exploding model is run in `{kind.edm_coordinates}`"
     rows = {
         "name": f"`{kind.name}`, in `paintback/methods/{source(kind).name}`",
         "gradients through the network": gradients(kind),

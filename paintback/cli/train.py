@@ -143,6 +143,7 @@ def _widths(text: str) -> tuple[int, ...]:
 @click.option("--exploration", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Std.")
 @click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.98, show_default=True, help="Averaging.")
 @click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
 @click.option("--resume", is_flag=True, help="Go on from the state in --out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, batches and noise.")

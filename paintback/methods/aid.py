@@ -40,7 +40,7 @@ from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Method, Run, Time, option
 from paintback.methods.solvers import SOLVERS, SolverName, further_looks
 from paintback.models.guidance import Guide, find_guidance, load_guidance
-from paintback.schedules import VP, make_grid
+from paintback.schedules import VP, Coordinates, make_grid
 
 __all__ = ["Aid", "GuidedDenoiser", "Known"]
 
@@ -117,7 +117,7 @@ class Aid(Method):
     name: ClassVar[str] = "aid"
     title: ClassVar[str] = "AID: amortised guidance from a small trained module"
     paper: ClassVar[str] = "arXiv:2605.13010"
-    keeps_edm: ClassVar[bool] = True
+    edm_coordinates: ClassVar[Coordinates] = "edm"
 
     guidance: Any = option(None, "path of a module that `paintback train aid` wrote; none for the model's own")
     solver: SolverName = option("euler", "solver of the guided ODE", choices=tuple(SOLVERS))

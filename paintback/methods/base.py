@@ -198,7 +198,8 @@ class Method:
 
     Attributes:
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
-            except that a variance-exploding model is run in VP coordinates, where the papers' formulas live.
+            except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
+            not say otherwise, because there the papers' formulas live.
     """
 
     name: ClassVar[str]
@@ -206,7 +207,7 @@ class Method:
     paper: ClassVar[str] = ""
     takes_operator: ClassVar[bool] = False
     needs_vjp: ClassVar[bool] = False
-    keeps_edm: ClassVar[bool] = False
+    edm_coordinates: ClassVar[Coordinates] = "vp"
 
     coordinates: Coordinates | None = option(
         None, "coordinates of the run; none for the model's own", choices=("vp", "flow", "edm")
@@ -303,8 +304,8 @@ class Method:
 
     def _in_own_coordinates(self, denoiser: Denoiser) -> Denoiser:
         wanted = self.coordinates
-        if wanted is None and not self.keeps_edm and coordinates_of(denoiser.schedule) == "edm":
-            wanted = "vp"
+        if wanted is None and coordinates_of(denoiser.schedule) == "edm":
+            wanted = self.edm_coordinates
         return denoiser if wanted is None else denoiser.in_coordinates(wanted)
 
 

@@ -10,7 +10,8 @@ One step t -> s, y given on the known entries with softness sigma_y:
     unknown: x_s = mu + eta_s eps2
 
 The paper's released experiments are flow matching with eta_s = sigma_s (1 - alpha_s); the same formula runs on VP
-models. That eta is 0 for every variance-exploding state, so those are run in VP coordinates, x / sqrt(1 + sigma^2).
+models. That eta is 0 for every variance-exploding state, so those are run in flow coordinates, x / (1 + sigma), the
+paper's own; in VP coordinates the same formula renews far less noise at low noise levels.
 Cost of N intervals: 2 (N - 1) + 1 evaluations; N when delayed.
 """
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, option
+from paintback.schedules import Coordinates
 
 Eta = Literal["square", "sqrt", "ddpm", "ddim"]
 ETAS: dict[str, Callable[[Time, Time], float]] = {
@@ -48,6 +50,7 @@ class Ding(Method):
     name: ClassVar[str] = "ding"
     title: ClassVar[str] = "DING: decoupled guidance, closed-form posterior step"
     paper: ClassVar[str] = "arXiv:2512.18365"
+    edm_coordinates: ClassVar[Coordinates] = "flow"
 
     sigma_y: float = option(0.01, "softness of the known entries", low=0.0)
     eta: Eta = option("square", "standard deviation of a step", choices=tuple(ETAS))

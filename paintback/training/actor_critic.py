@@ -298,7 +298,7 @@ class Learner:
         levels = torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.x).repeat_interleave(rows)
         y, known = (part.expand(steps, *part.shape).flatten(0, 1) for part in (task.y, task.known))
         out: Tensor = module(run.x.flatten(0, 1), run.x0.flatten(0, 1), y, known, levels)
-        return out.unflatten(0, (steps, rows))
+        return out.reshape(steps, rows, *out.shape[1:])
 
     def _descend(self, which: int, loss: Tensor) -> None:
         optimiser = self.optimisers[which]

@@ -59,7 +59,7 @@ class AidTraining:
         warmup: updates over which it rises, again after every resume.
         ema: decay of the average of the actor, reached as (1 + k) / (10 + k).
         seed: of pictures, masks, noise and initial weights.
-        save_every: seconds between checkpoints.
+        save_every: seconds of the processor between checkpoints.
         watch_every: updates between looks at the held-out problems.
         autocast: the backbone computes in bfloat16 where that is safe.
     """
@@ -162,7 +162,7 @@ def train_aid(
 
     Beside it: `state.safetensors`, what a resumed run goes on from, and `log.jsonl`, the learning curve on held-out
     masks and noise: the mean cost without exploration ("cost" = "psi" + "effort", and at step 0 that of the backbone
-    alone), the size of guidance as a part of D ("share"), the critic's fit, and seconds.
+    alone), the size of guidance as a part of D ("share"), the critic's fit, and seconds of the processor.
 
     Args:
         denoiser: the frozen backbone, in any coordinates.

@@ -63,7 +63,7 @@ def measure(
     count: int = 200,
     steps: int = 20,
     solver: str = "euler",
-    samples: int = 4,
+    samples: int = 2,
     kinds: tuple[str, ...] = ("box", "half", "strokes"),
     seed: int = 0,
     out: Path | None = None,

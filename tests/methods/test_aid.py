@@ -68,7 +68,7 @@ class Plain(Method):
     """The backbone alone under a solver."""
 
     name = "plain"
-    keeps_edm = True
+    edm_coordinates = "edm"
     solver: str = "euler"
 
     def step(self, run, x_t, t, s):
@@ -122,7 +122,7 @@ C, G, BETA = 1.0, 0.7, 0.5
 
 
 def optimum(x, x0, y, known, sigma):
-    """sigma u* of reference section 3.6: data N(0, c^2), Psi = (x - g)^2 / 2."""
+    """Sigma u* of a scalar problem: data N(0, c^2), Psi = (x - g)^2 / 2."""
     phi = C / math.hypot(C, sigma)
     return -sigma / BETA * phi * (phi * x - G) / (1 + C * math.atan(sigma / C) / BETA)
 

@@ -299,7 +299,7 @@ def test_edm_models_run_in_vp_coordinates() -> None:
             return super().step(run, x_t, t, s)
 
     class Keeps(Probe):
-        keeps_edm: ClassVar[bool] = True
+        edm_coordinates: ClassVar[str] = "edm"
 
     observation = Observation(Y, KNOWN)
     for method, schedule in (

@@ -97,12 +97,12 @@ def test_model_family_does_not_matter(coordinates, eta):
 
 
 def test_eta_depends_on_coordinates():
-    """The paper's eta is not invariant; EDM models run in VP coordinates unless told otherwise."""
+    """The paper's eta is not invariant; EDM models run in flow coordinates unless told otherwise."""
     grid = log_snr(sigma_min=0.05, sigma_max=50.0)
     vp, flow = (sample(Ding(coordinates=c), A, 12, 0, 16, VP(), grid).x for c in ("vp", "flow"))
     assert (vp - flow).abs().max() > 0.05
     edm = sample(Ding(), A, 12, 0, 16, EDM(), grid).x
-    torch.testing.assert_close(edm, vp, atol=1e-4, rtol=0)
+    torch.testing.assert_close(edm, flow, atol=1e-4, rtol=0)
 
 
 def test_etas_at_most_sigma():
