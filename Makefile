@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Paintback needs Python 3.10 or newer; say make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[bench,dev]'
 	@touch $@
 
 demo: $(STAMP)

@@ -20,6 +20,7 @@ from paintback.images.picture import Picture, read_picture, to_numpy, to_pil, to
 from paintback.images.regions import Region, hole_regions
 from paintback.methods.base import Method
 from paintback.models.base import Model
+from paintback.models.catalogue import Sampler
 from paintback.randomness import seed_from_system
 from paintback.resources import PeakMemory
 
@@ -115,7 +116,7 @@ class Inpainter:
         mask_image: Any,
         prompt: str | None = None,
         negative_prompt: str | None = None,
-        method: str | Method = "ding",
+        method: str | Method | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
@@ -133,8 +134,9 @@ class Inpainter:
             mask_image: a mask or a list of them, of the pictures' sizes; white = repaint.
             prompt: text, for models that take one.
             negative_prompt: text, likewise.
-            method: a name, or a method made by `methods.get`.
-            num_inference_steps: grid intervals; None for 25.
+            method: a name, or a method made by `methods.get`; None for what the model's card recommends, and "ding"
+                where it names nothing.
+            num_inference_steps: grid intervals; None for 25, or what goes with the recommended method.
             guidance_scale: of classifier-free guidance; None for the model's own.
             num_images_per_prompt: samples of each picture.
             generator: one for all, or a list of one per output picture; None seeds from the operating system.
@@ -173,8 +175,11 @@ class Inpainter:
             hole = masks.read_mask(one, picture.shape)
             masks.check_mask(hole)
             holes.append(hole)
+        own = self.model.sampler if method is None else Sampler()
+        if method is None:
+            method = methods.get(own.method, **own.fields)
         chosen = methods.get(method) if isinstance(method, str) else method
-        steps = 25 if num_inference_steps is None else num_inference_steps
+        steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
         if int(steps) != steps or steps < 1:
             raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
         denoiser = self.model.denoiser(prompt, negative_prompt, guidance_scale)
@@ -189,8 +194,8 @@ class Inpainter:
             )
             for k, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):
                 mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
-                own = generators if isinstance(generators, torch.Generator) else generators[mine]
-                for painted in job.paint(picture, hole, own, num_images_per_prompt, mask_blur):
+                given_to = generators if isinstance(generators, torch.Generator) else generators[mine]
+                for painted in job.paint(picture, hole, given_to, num_images_per_prompt, mask_blur):
                     finished.append(painted)
         output.images = _convert(finished, output_type)
         output.seconds = time.perf_counter() - began

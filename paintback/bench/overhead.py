@@ -44,7 +44,7 @@ class Overhead:
 
 def measure_overhead(
     inpainter: Inpainter,
-    method: str | Method = "ding",
+    method: str | Method | None = None,
     *,
     size: int = 512,
     hole: int = 64,
@@ -55,7 +55,7 @@ def measure_overhead(
 
     Args:
         inpainter: of the model.
-        method: that samples.
+        method: that samples; None for the model's own.
         size: side of the picture, pixels.
         hole: side of the hole, pixels.
         num_inference_steps: grid intervals; None for the default.

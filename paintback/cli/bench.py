@@ -243,15 +243,22 @@ def holes(
 
 @bench.command()
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
-@click.option("--method", "text", default="ding", show_default=True, metavar="NAME[:FIELD=VALUE...]", help="Method.")
-@click.option("--steps", type=click.IntRange(1), help="Grid intervals.  [default: the inpainter's own]")
+@click.option("--method", "text", metavar="NAME[:FIELD=VALUE...]", help="Method.  [default: the model's own]")
+@click.option("--steps", type=click.IntRange(1), help="Grid intervals.  [default: the model's own]")
 @click.option("--size", type=click.IntRange(16), default=512, show_default=True, help="Side of the picture, pixels.")
 @click.option("--hole", type=click.IntRange(1), default=64, show_default=True, help="Side of the hole, pixels.")
 @click.option("--pairs", type=click.IntRange(1), default=3, show_default=True, help="Calls, each beside bare forwards.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 def overhead(
-    model: str, text: str, steps: int | None, size: int, hole: int, pairs: int, threads: int | None, form: Format
+    model: str,
+    text: str | None,
+    steps: int | None,
+    size: int,
+    hole: int,
+    pairs: int,
+    threads: int | None,
+    form: Format,
 ) -> None:
     """Time a call against the bare forwards of the network, and measure its memory."""
     import torch
@@ -263,7 +270,7 @@ def overhead(
         torch.set_num_threads(threads)
     found = measure_overhead(
         Inpainter.from_pretrained(model),
-        method_of(text),
+        None if text is None else method_of(text),
         size=size,
         hole=hole,
         num_inference_steps=steps,

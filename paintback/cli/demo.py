@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 )
 @click.option("--only", multiple=True, metavar="NAME", help="This example alone; may be repeated.")
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", default="ding", show_default=True, help="A name from `paintback methods`.")
+@click.option("--method", help="A name from `paintback methods`.  [default: the model's own]")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every picture.")
 @click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
@@ -36,7 +36,7 @@ def demo(
     out: Path,
     only: tuple[str, ...],
     model: str,
-    method: str,
+    method: str | None,
     steps: int | None,
     seed: int,
     device: str | None,
@@ -53,8 +53,10 @@ def demo(
     from paintback import methods
     from paintback.cli.sheet import sheet
     from paintback.images import read_picture, write_picture
+    from paintback.models.catalogue import Sampler, recommended
 
-    fields = asdict(methods.get(method))
+    sampler = recommended(model) if method is None else Sampler(method)
+    fields = asdict(methods.get(sampler.method, **sampler.fields))
     out.mkdir(parents=True, exist_ok=True)
     chosen = [example for example in examples if not only or example["name"] in only]
     rows: list[dict[str, Any]] = []
@@ -66,9 +68,9 @@ def demo(
                 mask=str(EXAMPLES / example["mask"]) if "mask" in example else None,
                 outpaint=tuple(example.get("outpaint", (0, 0, 0, 0))),
                 model=model,
-                method=method,
+                method=sampler.method,
                 fields=fields,
-                steps=steps,
+                steps=sampler.num_inference_steps if steps is None else steps,
                 seed=seed,
                 device=device,
             )

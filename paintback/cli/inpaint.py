@@ -38,7 +38,7 @@ class _Sides(click.ParamType[tuple[int, int, int, int]]):
 @click.argument("mask", required=False)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The picture to write: .png, .jpg, .webp or .tif.")
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", default="ding", show_default=True, help="A name from `paintback methods`.")
+@click.option("--method", help="A name from `paintback methods`.  [default: the model's own]")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the method; may be repeated.")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
 @click.option(
@@ -72,7 +72,7 @@ def inpaint(
     mask: str | None,
     out: Path | None,
     model: str,
-    method: str,
+    method: str | None,
     pairs: tuple[str, ...],
     steps: int | None,
     seed: int | None,
@@ -109,15 +109,17 @@ def inpaint(
 
     from paintback import methods
     from paintback.cli import fields
+    from paintback.models.catalogue import Sampler, recommended
 
-    kind = type(methods.get(method))
+    own = recommended(model) if method is None else Sampler(method)
+    kind = type(methods.get(own.method))
     job = Job(
         photo=photo,
         mask=mask,
         model=model,
-        method=method,
-        fields=asdict(methods.get(method, **fields.parse(kind, pairs))),
-        steps=steps,
+        method=own.method,
+        fields=asdict(methods.get(own.method, **{**own.fields, **fields.parse(kind, pairs)})),
+        steps=own.num_inference_steps if steps is None else steps,
         seed=seed or 0,
         prompt=prompt,
         negative_prompt=negative_prompt,

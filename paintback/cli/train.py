@@ -106,6 +106,26 @@ def prior(
     emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))
 
 
+@train.command()
+@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
+@click.option("--batches", type=click.IntRange(1), default=16, show_default=True, help="Of 64 pictures each.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of crops and noise.")
+@format_option
+def loss(model: str, data: Path, batches: int, seed: int, form: Format) -> None:
+    """Measure the training loss of a model on other pictures."""
+    from paintback import models
+    from paintback.models.unet import UNet
+    from paintback.training.data import open_pictures
+    from paintback.training.prior import held_out_loss
+
+    loaded = models.load(model)
+    assert isinstance(loaded.network, UNet)
+    pictures = open_pictures(data, size=loaded.training_size)
+    value = held_out_loss(loaded.network, pictures, batches=batches, seed=seed)
+    emit(form, {"model": model, "loss": value, "pictures": batches * 64}, f"{value:.4f}")
+
+
 def _widths(text: str) -> tuple[int, ...]:
     try:
         widths = tuple(int(part) for part in text.split(","))
@@ -140,6 +160,9 @@ def _widths(text: str) -> tuple[int, ...]:
 @click.option(
     "--beta", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True, help="Price of guidance."
 )
+@click.option(
+    "--sigma-low", type=click.FloatRange(0), default=0.5, show_default=True, help="Below it the module is silent."
+)
 @click.option("--exploration", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Std.")
 @click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
@@ -171,6 +194,7 @@ def aid(
     form: Format,
     quiet: bool,
     lr: float,
+    sigma_low: float,
     **recipe: Any,
 ) -> None:
     """Train AID's guidance beside a model; `--method aid --set guidance=OUT/aid.safetensors` uses it.
@@ -202,7 +226,7 @@ def aid(
         pictures,
         out,
         backbone=backbone.name,
-        network=GuidanceConfig(channels=backbone.channels).within(budget),
+        network=GuidanceConfig(channels=backbone.channels, sigma_low=sigma_low).within(budget),
         training=training,
         resume=resume,
         progress=not quiet,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, device, dtype, nn
 
 from paintback.denoiser import Denoiser
+from paintback.models.catalogue import Sampler
 
 __all__ = ["Model"]
 
@@ -24,6 +25,7 @@ class Model:
         network: the torch module, or None where there is no single one.
         device: where it runs.
         dtype: of the network.
+        sampler: what it is sampled with where the user names no method.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Model:
     network: nn.Module | None
     device: device
     dtype: dtype
+    sampler: Sampler = field(default_factory=Sampler, kw_only=True)
 
     def denoiser(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser, Prediction, predict
 from paintback.models.base import Model
+from paintback.models.catalogue import Sampler
 from paintback.models.unet import UNet, UNetConfig
 from paintback.schedules import EDM, Time
 
@@ -139,4 +140,5 @@ def load_embedded(
         network=network,
         device=where,
         dtype=dtype,
+        sampler=Sampler(**json.loads(header.get("sampler", "{}"))),
     )

@@ -49,6 +49,7 @@ class GuidanceConfig:
         embedding: size of the noise level's embedding.
         sigma_data: standard deviation of the backbone's training pictures.
         sigma_max: the highest noise level it is trained at; higher ones are taken for it.
+        sigma_low: below this noise level the module is silent, and the backbone alone draws the details.
     """
 
     channels: int = 3
@@ -60,6 +61,7 @@ class GuidanceConfig:
     embedding: int = 32
     sigma_data: float = 0.5
     sigma_max: float = 80.0
+    sigma_low: float = 0.0
 
     def within(self, parameters: float) -> GuidanceConfig:
         """The same with the largest even width, at least 8, whose guidance has at most so many parameters."""
@@ -168,6 +170,7 @@ class Guidance(nn.Module):
         level = self.trunk.levels(x, sigma)
         net, gain = self.trunk(x, x0, y, known, level)
         reach = level * self.config.sigma_data / (level**2 + self.config.sigma_data**2).sqrt()
+        reach = torch.where(level < self.config.sigma_low, 0.0, reach)
         delta: Tensor = reach * (net + gain * torch.where(known, y - x0, 0.0))
         return delta
 

@@ -19,7 +19,7 @@ Our reconstruction, each a field of `Rules`:
                1 is the Monte-Carlo advantage G_k - V_k, which does not lean on the slope of the critic.
     balanced   steps weigh dt_k in the actor and 1 in the critic, where the paper's weigh 1 and dt_k: in EDM's clock
                the last steps are so short that they bring noise to the actor and nothing to the critic. Every step has
-               an optimality condition of its own, so the optimum stays.
+               an optimality condition of its own, so the optimum stays for an actor that is free at every step.
     mirrored   the second half of the rows repeats the problems of the first with the opposite noise, and the mean
                advantage of such a pair is taken away from both: what does not depend on the noise's sign, above all
                the luck of the hidden picture, cancels, at a bias of order s^2.

@@ -169,7 +169,7 @@ def train_aid(
         pictures: what to train on.
         out: folder of the results, made if missing.
         backbone: the name of the backbone, kept in the header.
-        network: the module's shape; ignored on resuming.
+        network: the module's shape; on resuming, only its sigma_low counts.
         training: the recipe.
         resume: go on from `out/state.safetensors`; Adam starts anew with a warm-up, the step count goes on.
         progress: show a progress bar.
@@ -256,7 +256,7 @@ def _open(
         with safe_open(state, "pt") as file:
             header = file.metadata() or {}
             values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        network = GuidanceConfig(**json.loads(header["config"]))
+        network = replace(GuidanceConfig(**json.loads(header["config"])), sigma_low=network.sigma_low)
     with torch.random.fork_rng(devices=[]):  # modules draw their weights from the global generator
         torch.manual_seed(training.seed)
         actor = Guidance(network)

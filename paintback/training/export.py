@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from paintback.models.catalogue import Sampler
+
 __all__ = ["export_prior"]
 
 
-def export_prior(checkpoint: Path, out: Path, *, size: int | None = None, training_size: int = 64) -> Path:
+def export_prior(
+    checkpoint: Path,
+    out: Path,
+    *,
+    size: int | None = None,
+    training_size: int = 64,
+    sampler: Sampler | None = None,
+) -> Path:
     """Writes a checkpoint of `train_prior` as float16 weights.
 
     Args:
@@ -19,6 +30,7 @@ def export_prior(checkpoint: Path, out: Path, *, size: int | None = None, traini
         out: the file to write.
         size: the one side that the model takes; None for any.
         training_size: side of the crops it learnt from.
+        sampler: what to sample it with where the user names no method.
 
     Returns:
         `out`.
@@ -27,6 +39,8 @@ def export_prior(checkpoint: Path, out: Path, *, size: int | None = None, traini
         header = dict(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     header |= {"kind": "prior", "training_size": str(training_size)}
+    if sampler is not None:
+        header["sampler"] = json.dumps(asdict(sampler))
     if size is not None:
         header["size"] = str(size)
     half = {key: value.to(torch.float16).contiguous() for key, value in state.items()}

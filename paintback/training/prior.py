@@ -26,7 +26,7 @@ from paintback.models.embedded import load_unet
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import Pictures, prefetch
 
-__all__ = ["PriorTraining", "train_prior"]
+__all__ = ["PriorTraining", "edm_loss", "held_out_loss", "train_prior"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,29 @@ def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     target = (x0 - x * (data / total) ** 2) * total / (s * data)
     error: Tensor = model(x / total, sigma.log() / 4).float() - target
     return error.square().mean()
+
+
+@torch.no_grad()
+def held_out_loss(model: UNet, pictures: Pictures, *, batches: int = 16, size: int = 64, seed: int = 0) -> float:
+    """The EDM loss on pictures, with noise levels drawn as in training; a function of its arguments alone.
+
+    Args:
+        model: the raw network.
+        pictures: that it was not trained on.
+        batches: how many.
+        size: pictures of a batch.
+        seed: of crops, noise levels and noise.
+
+    Returns:
+        The mean over all entries.
+    """
+    recipe, total = PriorTraining(), 0.0
+    for number in range(batches):
+        rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        x0 = pictures.batch(seed, number, size)
+        sigma = (torch.randn(size, generator=rng) * recipe.sigma_std + recipe.sigma_mean).exp()
+        total += edm_loss(model, x0, sigma, torch.randn(x0.shape, generator=rng)).item()
+    return total / batches
 
 
 def train_prior(

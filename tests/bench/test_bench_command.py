@@ -47,7 +47,6 @@ def test_methods_from_texts() -> None:
 
 
 def test_posterior_writes_its_files(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     code, out, err = call("bench", "posterior", "--methods", "ddnm,dps:zeta=0.1,aid", *SMALL, "-o", tmp_path / "o")
     assert code == 0, err
     assert "### A: 2-D Gaussian" in out and "### E" in out
@@ -82,7 +81,6 @@ def test_posterior_writes_its_files(call: Any, tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_posterior_refuses(call: Any, tmp_path: Path, arguments: list[str], part: str) -> None:
-    pytest.importorskip("matplotlib")
     code, out, err = call("bench", "posterior", *arguments, "-o", tmp_path / "o")
     assert (code, out) == (2, "")
     assert part in err

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -108,6 +108,16 @@ def test_any_size_and_hidden_values_do_not_matter(shape, module):
     assert out.abs().max() > 0
     torch.testing.assert_close(module(x, x0, torch.where(known, y, 99.0), known, 0.7), out)
     torch.testing.assert_close(module(x, x0, y, known, torch.tensor([0.7, 0.7])), out)
+
+
+def test_module_is_silent_below_its_lowest_level(module):
+    quiet = Guidance(replace(SMALL, sigma_low=0.5))
+    quiet.load_state_dict(module.state_dict())
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not quiet(x, x, x, x > 0, 0.49).any()
+    assert torch.equal(quiet(x, x, x, x > 0, 0.5), module(x, x, x, x > 0, 0.5))
+    both = quiet(x, x, x, x > 0, torch.tensor([0.4, 0.6]))
+    assert not both[0].any() and both[1].any()
 
 
 def test_module_names_the_shape_it_takes(module):
