@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from paintback.denoiser import Codec, Denoiser, Prediction
+from paintback.methods.options import check, option
 from paintback.observation import LinearOperator, Observation
 from paintback.randomness import Generators
 from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_grid
@@ -24,21 +25,6 @@ from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_gr
 __all__ = ["Callback", "Method", "Result", "Run", "Time", "ancestral_std", "ddim", "option"]
 
 Callback = Callable[[int, float, Tensor, Tensor], "bool | None"]
-
-
-def option(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()
-) -> Any:
-    """A field of a method, with what the command line and the page need to offer it.
-
-    Args:
-        default: the paper's value; its type is the field's.
-        help: one line.
-        low: smallest valid number.
-        high: largest valid number.
-        choices: valid strings.
-    """
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": tuple(choices)})
 
 
 @dataclass(frozen=True)
@@ -215,7 +201,7 @@ class Method:
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            _check(self.name, entry, getattr(self, entry.name))
+            check(self.name, entry, getattr(self, entry.name))
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """The state at s given the state at t; s.sigma > 0."""
@@ -340,36 +326,6 @@ def _open_run(
         template = y.new_empty(1).expand(batch, *shape)
         run.bind(template, torch.zeros((), dtype=torch.bool, device=y.device).expand(batch, *shape), y)
     return run
-
-
-def _check(name: str, entry: dataclasses.Field[Any], value: Any) -> None:
-    """One clear ValueError for a field of the wrong type or out of its range."""
-    default, meta = entry.default, entry.metadata
-    choices = meta.get("choices", ())
-    if choices:
-        if value not in choices and value != default and not (value is None and entry.name == "coordinates"):
-            raise ValueError(f"{name}: {entry.name} must be one of {', '.join(choices)}; got {value!r}.")
-        return
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}: {entry.name} must be true or false; got {value!r}.")
-        return
-    if not isinstance(default, int | float):
-        return
-    number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    if not number or (isinstance(default, int) and value != int(value)):
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise ValueError(f"{name}: {entry.name} must be {kind}; got {value!r}.")
-    low, high = meta.get("low"), meta.get("high")
-    if (low is not None and value < low) or (high is not None and value > high):
-        bounds = (
-            f"between {low} and {high}"
-            if None not in (low, high)
-            else f"at least {low}"
-            if high is None
-            else f"at most {high}"
-        )
-        raise ValueError(f"{name}: {entry.name} must be {bounds}; got {value!r}.")
 
 
 def ancestral_std(t: Time, s: Time) -> float:

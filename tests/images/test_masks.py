@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -40,7 +41,6 @@ def test_every_kind_of_mask_reads_alike(tmp_path, kind):
 
 
 def test_tensor_masks():
-    torch = pytest.importorskip("torch")
     mask = spots((7, 9), 0.4)
     tensor = torch.from_numpy(mask)
     for source in (tensor, tensor.float(), tensor[None], tensor[None, None].float(), tensor.to(torch.int64)):

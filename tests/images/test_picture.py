@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -123,7 +124,6 @@ def test_pil_images():
 
 
 def test_tensors():
-    torch = pytest.importorskip("torch")
     tensor = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     for given_tensor in (tensor, tensor[0]):
         picture = read_picture(given_tensor)

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +130,6 @@ def test_padding(shape, multiple, mode, flags):
 
 
 def test_padding_of_tensors_and_errors():
-    torch = pytest.importorskip("torch")
     tensor = torch.rand(1, 3, 5, 1, generator=torch.Generator().manual_seed(0))
     padded, pads = pad_to_multiple(tensor, 8)
     assert padded.shape == (1, 3, 8, 8)
