@@ -1,4 +1,5 @@
-# Every target makes its virtual environment first, in $(VENV), and again when pyproject.toml or constraints.txt change.
+# Every target makes its virtual environment first, in $(VENV), and again when pyproject.toml or constraints.txt change:
+# `demo` with what the package itself needs, the others with what its tests and extras need too.
 #
 #   make demo                paint back the example pictures into $(OUT)
 #   make test                the tests, without the slow ones
@@ -17,6 +18,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FULL := $(VENV)/.installed-full
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 export HF_HUB_OFFLINE ?= 1
 
@@ -30,31 +32,35 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Paintback needs Python 3.10 or newer; say make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[bench,dev]'
+	$(PIP) --editable .
+	@touch $@
+
+$(FULL): $(STAMP)
+	$(PIP) --editable '.[bench,dev,models,video]'
 	@touch $@
 
 demo: $(STAMP)
 	$(BIN)/paintback demo -o $(OUT) $(ARGS)
 
-test: $(STAMP)
+test: $(FULL)
 	$(BIN)/python -m pytest $(ARGS)
 
-slow: $(STAMP)
+slow: $(FULL)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-lint: $(STAMP)
+lint: $(FULL)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 
-format: $(STAMP)
+format: $(FULL)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-types: $(STAMP)
+types: $(FULL)
 	$(BIN)/mypy
 
-docs: $(STAMP)
+docs: $(FULL)
 	$(PIP) --editable '.[docs]'
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -35,6 +35,27 @@ DATA = DOCS / "data" / "posterior.json"
 PART = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<foot><!-- end -->)", re.DOTALL)
 BESIDE = re.compile(r"<!-- beside\n(.*?)-->", re.DOTALL)
 COSTS = (10, 20, 50, 100)
+FAMILIES = DOCS / "models" / "families.md"
+# the columns of its table, and what tests/models/tiny_pipelines.py calls them
+COLUMNS = {
+    "DDPM": "ddpm",
+    "DDIM": "ddim",
+    "LDM": "ldm",
+    "SD 1.5": "sd15",
+    "SD 2.1": "sd21",
+    "SDXL": "sdxl",
+    "SD 3": "sd3",
+    "SD 3, no T5": "sd3_no_t5",
+    "FLUX.1 dev": "flux_dev",
+    "FLUX.1 schnell": "flux_schnell",
+    "FLUX.2 klein": "flux2_klein",
+    "Qwen-Image": "qwen_image",
+    "Z-Image": "z_image",
+    "HiDream": "hidream",
+    "Wan 2.1": "wan",
+    "Wan 2.2": "wan22",
+    "Wan 2.2 TI2V": "wan22_ti2v",
+}
 
 sys.path.insert(0, str(ROOT))
 
@@ -390,6 +411,17 @@ def index() -> str:
     )
 
 
+def families() -> str:
+    """The table of methods and families; `tests/models/test_families.py` runs every cell that says yes."""
+    rows = ["| method | evaluations | gradients | " + " | ".join(COLUMNS) + " |"]
+    rows.append("|---" * (len(COLUMNS) + 3) + "|")
+    for name, kind in methods.types().items():
+        said = "no" if name == "aid" else "yes"
+        price = f"{escape(summary(kind.evaluations))} | {escape(summary(kind.vjps))}"
+        rows.append(f"| [`{name}`](../methods/{name}.md) | {price} | " + " | ".join([said] * len(COLUMNS)) + " |")
+    return "\n".join(rows) + "\n"
+
+
 def render(path: Path) -> str:
     """What a page should read."""
     text = path.read_text(encoding="utf-8")
@@ -399,6 +431,8 @@ def render(path: Path) -> str:
         name = found["name"]
         if name == "index":
             body = index()
+        elif name == "families":
+            body = families()
         elif kind is None or name not in PARTS:
             raise ValueError(f"{path.name} has a part {name!r} that nothing generates.")
         else:
@@ -410,7 +444,7 @@ def render(path: Path) -> str:
 
 def pages() -> list[Path]:
     """The pages with generated parts."""
-    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md"]
+    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md", FAMILIES]
 
 
 def main() -> int:

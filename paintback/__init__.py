@@ -18,6 +18,7 @@ _NAMES = {
     "NetworkDenoiser": "paintback.denoiser",
     "Observation": "paintback.observation",
     "Prediction": "paintback.denoiser",
+    "inpaint_video": "paintback.video",
     "layers": "paintback.layers",
     "superres": "paintback.superres",
 }
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from paintback.layers import layers
     from paintback.observation import Observation
     from paintback.superres import superres
+    from paintback.video import inpaint_video
 
 
 def __getattr__(name: str) -> Any:

@@ -17,9 +17,10 @@ from paintback import models
 from paintback.denoiser import Denoiser, Prediction
 from paintback.images.picture import Picture
 from paintback.models.base import Model
+from paintback.models.latent import LatentModel
 from paintback.schedules import Time
 
-__all__ = ["TiledDenoiser", "count_steps", "open_model", "tiled", "to_canvas"]
+__all__ = ["TiledDenoiser", "count_steps", "denoiser_for", "open_model", "tiled", "to_canvas"]
 
 WHOLE = 2**20  # a picture of more pixels is shown to the network in tiles
 TILE, OVERLAP = 512, 64
@@ -94,6 +95,15 @@ def open_model(model: str | Path | Model, device: Any, torch_dtype: torch.dtype 
         ValueError: if there is none.
     """
     return model if isinstance(model, Model) else models.load(model, device=device, dtype=torch_dtype)
+
+
+def denoiser_for(
+    model: Model, canvas: tuple[int, int], prompt: str | None, negative_prompt: str | None, guidance_scale: float | None
+) -> Denoiser:
+    """The model's denoiser for a canvas of some size, (H, W)."""
+    if isinstance(model, LatentModel):
+        return model.denoiser(prompt, negative_prompt, guidance_scale, size=canvas)
+    return model.denoiser(prompt, negative_prompt, guidance_scale)
 
 
 def to_canvas(model: Model, picture: Picture, shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:

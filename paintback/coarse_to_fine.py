@@ -26,7 +26,7 @@ from paintback.methods.base import Method, Result
 from paintback.observation import Observation
 from paintback.schedules import make_grid
 
-__all__ = ["Canvas", "Level", "Policy", "plan_levels", "refinement_grid"]
+__all__ = ["Canvas", "Level", "Policy", "paint_regions", "plan_levels", "refinement_grid"]
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,9 @@ def refinement_grid(denoiser: Denoiser, num_inference_steps: int, start: float) 
     return [first, *(time.t for time in times if time.t < first - 1e-9)]
 
 
-def paint_region(
-    canvas: Canvas,
-    region: Region,
+def paint_regions(
+    canvases: Sequence[Canvas],
+    regions: Sequence[Region],
     denoiser: Denoiser,
     method: Method,
     *,
@@ -209,17 +209,17 @@ def paint_region(
     begin: Callable[[Level, list[float] | None], None] = lambda level, grid: None,
     step: Callable[[int, float, Tensor, Tensor], bool | None] | None = None,
 ) -> list[tuple[Level, Result]]:
-    """Paints one region into the canvas, coarse to fine.
+    """Paints one region of each picture into its canvas, coarse to fine, all of them in one batch.
 
     Args:
-        canvas: read around the region and added to.
-        region: what is to be painted.
+        canvases: of the pictures, read around the regions and added to.
+        regions: what is to be painted, one for each canvas; their levels have the same factors and sizes.
         denoiser: of the model.
         method: that samples.
         policy: the numbers.
         num_inference_steps: of a whole grid; finer scales run only its last part.
-        generators: one for all samples or one each.
-        num_samples: n.
+        generators: one for all samples or one each, those of a picture next to each other.
+        num_samples: n, of each picture.
         device: of the network.
         strength: below 1, only the finest scale runs, from the picture itself noised to this part of the grid.
         begin: told each level and its grid (None for the whole one) before it runs.
@@ -229,31 +229,38 @@ def paint_region(
         Each level with the result of its last batch, for the costs.
     """
     size = None if denoiser.shape is None else (denoiser.shape[-2], denoiser.shape[-1])
-    levels = plan_levels(region, (canvas.hole.shape[0], canvas.hole.shape[1]), policy, size)
+    plans = [
+        plan_levels(region, (canvas.hole.shape[0], canvas.hole.shape[1]), policy, size)
+        for canvas, region in zip(canvases, regions, strict=True)
+    ]
     results: list[tuple[Level, Result]] = []
     coarse: Tensor | None = None
     grid: list[float] | None = None
+    rows = len(canvases) * num_samples
     if strength < 1:
-        levels = levels[-1:]
-        original = F.avg_pool2d(canvas.original(levels[0].box), levels[0].factor)
-        coarse = original.expand(num_samples, *original.shape)
+        plans = [levels[-1:] for levels in plans]
+        originals = [
+            F.avg_pool2d(canvas.original(levels[0].box), levels[0].factor)
+            for canvas, levels in zip(canvases, plans, strict=True)
+        ]
+        coarse = torch.stack(originals).repeat_interleave(num_samples, dim=0)
         times = make_grid(denoiser.schedule, num_inference_steps, denoiser.grid(num_inference_steps))
         grid = [time.t for time in times[-1 - max(1, int(num_inference_steps * strength)) :]]
-    for number, level in enumerate(levels):
+    for number, level in enumerate(plans[0]):
         initial = coarse
         if number:
             assert coarse is not None
             grid = refinement_grid(denoiser, num_inference_steps, policy.refine_from)
-            initial = _enlarge(coarse, levels[number - 1], level)
+            initial = _enlarge_each(coarse, [(levels[number - 1], levels[number]) for levels in plans])
         begin(level, grid)
         cells = level.box.height * level.box.width // level.factor**2
-        together = num_samples
+        together = rows
         if not isinstance(generators, torch.Generator):
-            together = max(1, min(num_samples, policy.batch_pixels // cells))
+            together = max(1, min(rows, policy.batch_pixels // cells))
         batches = []
-        for first in range(0, num_samples, together):
-            chosen = slice(first, min(first + together, num_samples))
-            values, known = canvas.crop(level.box, chosen)
+        for first in range(0, rows, together):
+            chosen = slice(first, min(first + together, rows))
+            values, known = _crop_rows(canvases, [levels[number].box for levels in plans], chosen, num_samples)
             values, known = _pool(values, known, level.factor, most=size is None)
             result = method.sample(
                 denoiser,
@@ -270,13 +277,28 @@ def paint_region(
         if result.stopped:
             break
     assert coarse is not None
-    box = levels[-1].box
-    coarse = _enlarge(coarse, results[-1][0], Level(1, box))
-    here, there = _overlap(box, Box(0, 0, *canvas.hole.shape))
-    part = torch.zeros(box.height, box.width, dtype=torch.bool)
-    part[here] = torch.from_numpy(np.ascontiguousarray(region.target[there]))
-    canvas.painted.append((box, part, coarse))
+    last = len(results) - 1
+    coarse = _enlarge_each(coarse, [(levels[last], Level(1, levels[-1].box)) for levels in plans])
+    for canvas, region, levels, values in zip(canvases, regions, plans, coarse.split(num_samples), strict=True):
+        box = levels[-1].box
+        here, there = _overlap(box, Box(0, 0, *canvas.hole.shape))
+        part = torch.zeros(box.height, box.width, dtype=torch.bool)
+        part[here] = torch.from_numpy(np.ascontiguousarray(region.target[there]))
+        canvas.painted.append((box, part, values))
     return results
+
+
+def _crop_rows(
+    canvases: Sequence[Canvas], boxes: Sequence[Box], rows: slice, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """`Canvas.crop` of a range of rows, of which every canvas has `num_samples`, next to each other."""
+    parts = []
+    for number, (canvas, box) in enumerate(zip(canvases, boxes, strict=True)):
+        first, stop = (min(max(row - number * num_samples, 0), num_samples) for row in (rows.start, rows.stop))
+        if first < stop:
+            parts.append(canvas.crop(box, slice(first, stop)))
+    values, known = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(known)
 
 
 def _pool(values: Tensor, known: Tensor, factor: int, *, most: bool) -> tuple[Tensor, Tensor]:
@@ -287,6 +309,12 @@ def _pool(values: Tensor, known: Tensor, factor: int, *, most: bool) -> tuple[Te
     means = F.avg_pool2d(values, factor) / share.clamp(min=1e-6)
     enough = share > (0.5 if most else 1 - 0.5 / factor**2)
     return torch.where(enough, means, 0.0), enough
+
+
+def _enlarge_each(coarse: Tensor, levels: Sequence[tuple[Level, Level]]) -> Tensor:
+    """`_enlarge` of the rows of each picture, which lie at places of their own in their coarser crops."""
+    parts = coarse.split(len(coarse) // len(levels))
+    return torch.cat([_enlarge(part, above, level) for part, (above, level) in zip(parts, levels, strict=True)])
 
 
 def _enlarge(coarse: Tensor, above: Level, level: Level) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,7 +16,17 @@ from torch import Tensor
 
 from paintback.schedules import Coordinates, Rescaled, Schedule, Time, coordinates_of
 
-__all__ = ["Codec", "Denoiser", "NetworkDenoiser", "Parametrisation", "Prediction", "RescaledDenoiser", "predict"]
+__all__ = [
+    "Codec",
+    "Denoiser",
+    "Mix",
+    "NetworkDenoiser",
+    "Parametrisation",
+    "Prediction",
+    "RescaledDenoiser",
+    "linear_mix",
+    "predict",
+]
 
 Parametrisation = Literal["eps", "v", "flow", "x0"]
 
@@ -31,6 +41,7 @@ class Prediction:
         conditional: the prediction under the prompt, where classifier-free guidance mixed two.
         unconditional: the one without.
         rows: rows that the network saw for this prediction.
+        mix: how the model's family mixes the two; None for the straight line between them.
     """
 
     x0: Tensor
@@ -38,6 +49,7 @@ class Prediction:
     conditional: Prediction | None = None
     unconditional: Prediction | None = None
     rows: int = 0
+    mix: Mix | None = None
 
     def guided(self, scale: float) -> Prediction:
         """The same pair mixed with another guidance scale; self where there is only one prediction.
@@ -47,16 +59,18 @@ class Prediction:
         """
         if self.conditional is None or self.unconditional is None:
             return self
-        return _mix(self.conditional, self.unconditional, scale, rows=0)
+        mixed = (self.mix or linear_mix)(self.conditional, self.unconditional, scale)
+        return Prediction(mixed.x0, mixed.x1, self.conditional, self.unconditional, mix=self.mix)
 
 
-def _mix(conditional: Prediction, unconditional: Prediction, scale: float, rows: int) -> Prediction:
+Mix = Callable[[Prediction, Prediction, float], Prediction]
+"""(conditional, unconditional, scale) -> the guided prediction."""
+
+
+def linear_mix(conditional: Prediction, unconditional: Prediction, scale: float) -> Prediction:
+    """Classifier-free guidance: unconditional + scale (conditional - unconditional)."""
     return Prediction(
-        torch.lerp(unconditional.x0, conditional.x0, scale),
-        torch.lerp(unconditional.x1, conditional.x1, scale),
-        conditional,
-        unconditional,
-        rows,
+        torch.lerp(unconditional.x0, conditional.x0, scale), torch.lerp(unconditional.x1, conditional.x1, scale)
     )
 
 
@@ -252,12 +266,8 @@ class NetworkDenoiser(Denoiser):
             return predict(self.parametrisation, self._run(x, time, condition), x, time, rows)
         both = torch.cat((_rows(self.unconditional, rows), condition))
         without, under = self._run(torch.cat((x, x)), time, both).chunk(2)
-        return _mix(
-            predict(self.parametrisation, under, x, time),
-            predict(self.parametrisation, without, x, time),
-            self.guidance_scale,
-            rows=2 * rows,
-        )
+        upper, lower = (predict(self.parametrisation, half, x, time) for half in (under, without))
+        return replace(Prediction(upper.x0, upper.x1, upper, lower).guided(self.guidance_scale), rows=2 * rows)
 
 
 def _rows(condition: Tensor, rows: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +15,18 @@ import torch
 from tqdm.auto import tqdm
 
 from paintback import methods, models
-from paintback.coarse_to_fine import Canvas, Level, Policy, paint_region
+from paintback.coarse_to_fine import Canvas, Level, Policy, paint_regions, plan_levels
 from paintback.images import masks
 from paintback.images.picture import Picture, read_picture, to_numpy, to_pil, to_torch
 from paintback.images.regions import Region, hole_regions
-from paintback.methods.base import Method
+from paintback.methods.base import Method, Result
 from paintback.models.base import Model
-from paintback.models.catalogue import Sampler
+from paintback.models.catalogue import TRAINED, Sampler
+from paintback.models.latent import LatentModel, LatentPolicy
+from paintback.models.trained import TrainedModel
 from paintback.randomness import seed_from_system
 from paintback.resources import PeakMemory
+from paintback.whole_picture import Frame, paint_trained, paint_whole, whole_regions
 
 __all__ = ["Inpainter", "Output", "Scale"]
 
@@ -36,14 +40,14 @@ class Scale:
 
     Attributes:
         region: number of the region within its picture.
-        factor: pixels per cell.
-        size: (width, height) of the crop in cells.
+        factor: pixels of the picture per pixel that was painted, along a side.
+        size: (width, height) that was painted.
         evaluations: per sample.
         vjps: per sample.
     """
 
     region: int
-    factor: int
+    factor: int | float
     size: tuple[int, int]
     evaluations: int | float
     vjps: int | float
@@ -89,6 +93,7 @@ class Inpainter:
         self.policy = policy or Policy(multiple=model.multiple)
         self.interrupt = False
         self._progress: dict[str, Any] = {}
+        self._warned: set[str] = set()
 
     @classmethod
     def from_pretrained(
@@ -97,7 +102,7 @@ class Inpainter:
         """Loads a model by name.
 
         Args:
-            name: an embedded model's name, or the path of one's own weights.
+            name: an embedded model's name, the path of one's own weights, or a diffusers pipeline's folder or Hub id.
             device: a torch device; None chooses.
             torch_dtype: of the network.
 
@@ -105,6 +110,41 @@ class Inpainter:
             ValueError: if there is no such model.
         """
         return cls(models.load(name, device=device, dtype=torch_dtype))
+
+    @classmethod
+    def from_pipe(cls, pipe: Any) -> Inpainter:
+        """Takes a loaded diffusers pipeline, which is not changed: LoRA, dtype, tiling and offloading stay in force.
+
+        Raises:
+            ValueError: for a pipeline of no known family.
+        """
+        from paintback.models.diffusers import from_pipe
+
+        return cls(from_pipe(pipe))
+
+    @classmethod
+    def from_single_file(
+        cls,
+        path: str | Path,
+        *,
+        config: str | Path | None = None,
+        device: Any = None,
+        torch_dtype: torch.dtype | None = None,
+    ) -> Inpainter:
+        """Loads one checkpoint file of a diffusers family.
+
+        Args:
+            path: .safetensors or .ckpt.
+            config: the folder or Hub id of a pipeline of the same architecture; None looks it up on the Hub.
+            device: a torch device; None chooses.
+            torch_dtype: of the network.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        from paintback.models.diffusers import load_single_file
+
+        return cls(load_single_file(path, config=config, device=device, dtype=torch_dtype))
 
     def set_progress_bar_config(self, **config: Any) -> None:
         """Keywords for tqdm, as in diffusers; `disable=True` silences the bar."""
@@ -114,8 +154,8 @@ class Inpainter:
         self,
         image: Any,
         mask_image: Any,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
+        prompt: str | int | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         method: str | Method | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -126,16 +166,28 @@ class Inpainter:
         output_type: OutputType = "pil",
         callback_on_step_end: Callable[[Inpainter, int, float, dict[str, Any]], Any] | None = None,
         strength: float = 1.0,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        latent_mask: LatentPolicy = "all",
+        leaky_encoding: bool = False,
+        batch_size: int = 1,
+        true_cfg_scale: float | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        pooled_prompt_embeds: torch.Tensor | None = None,
+        negative_pooled_prompt_embeds: torch.Tensor | None = None,
     ) -> Output:
         """Paints back what the mask hides.
 
         Args:
             image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
             mask_image: a mask or a list of them, of the pictures' sizes; white = repaint.
-            prompt: text, for models that take one.
+            prompt: text, for models that take one; a list has one for each picture; a class's number, for models of
+                classes.
             negative_prompt: text, likewise.
             method: a name, or a method made by `methods.get`; None for what the model's card recommends, and "ding"
-                where it names nothing.
+                where it names nothing. A checkpoint that takes the mask as an input runs only as "trained".
             num_inference_steps: grid intervals; None for 25, or what goes with the recommended method.
             guidance_scale: of classifier-free guidance; None for the model's own.
             num_images_per_prompt: samples of each picture.
@@ -144,10 +196,22 @@ class Inpainter:
             mask_blur: the hole is grown by this many pixels, over which old and new are blended.
             output_type: "pil" (a list), "np" ((N, H, W, 3) in [0, 1]), "pt" ((N, 3, H, W) in [0, 1]), each a list
                 where the pictures' sizes differ, or "picture" (a list of `images.Picture`, 16 bit and alpha kept).
-            callback_on_step_end: called with (self, step, t, {"latents": x, "x0": prediction}) after every step;
-                setting `self.interrupt = True` stops.
+            callback_on_step_end: called with (self, step, t, {"latents": x, "x0": prediction}) after every step
+                (x0 is None for "trained", which does not say what it predicts); setting `self.interrupt = True` stops.
             strength: below 1, the hidden part is not forgotten: sampling starts from the picture itself, noised to
                 this fraction of the steps.
+            height: what a crop is scaled to before a latent model; None for the model's own choice.
+            width: likewise.
+            latent_mask: which latent cells count as known: those of which "all", the "majority" or "any" pixels are.
+            leaky_encoding: encodes the picture with what the mask hides, as some papers' code does; the model then
+                knows what it should not.
+            batch_size: pictures that are painted in one batch, where their crops have the same sizes (see `plan`); for
+                models of pixels and a list of generators. A sample does not depend on its batch, to rounding.
+            true_cfg_scale: of guidance by two calls, for models whose `guidance_scale` is an input of the network.
+            prompt_embeds: in place of the text, as the model's pipeline makes it.
+            negative_prompt_embeds: likewise.
+            pooled_prompt_embeds: likewise.
+            negative_pooled_prompt_embeds: likewise.
 
         Returns:
             The pictures, of the input's size, bit-identical outside the hole, with their cost and settings.
@@ -166,6 +230,8 @@ class Inpainter:
             raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt must be at least 1; got {num_images_per_prompt}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
         if not 0 < strength <= 1:
             raise ValueError(f"strength must lie in (0, 1]; got {strength}.")
         if not mask_blur >= 0:
@@ -175,47 +241,207 @@ class Inpainter:
             hole = masks.read_mask(one, picture.shape)
             masks.check_mask(hole)
             holes.append(hole)
-        own = self.model.sampler if method is None else Sampler()
-        if method is None:
-            method = methods.get(own.method, **own.fields)
-        chosen = methods.get(method) if isinstance(method, str) else method
+        chosen, own = self._choose(method)
         steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
         if int(steps) != steps or steps < 1:
             raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
-        denoiser = self.model.denoiser(prompt, negative_prompt, guidance_scale)
+        prompts, negatives = (
+            _per_picture(name, value, len(pictures))
+            for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt))
+        )
+        embeddings = {
+            "true_cfg_scale": true_cfg_scale,
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+        }
+        if chosen is not None and chosen.needs_score and self.model.distilled and chosen.name not in self._warned:
+            self._warned.add(chosen.name)
+            warnings.warn(
+                f"Method {chosen.name} draws by the model's score, which {self.model.name!r} does not give, since "
+                "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
+                stacklevel=2,
+            )
+        whole = _Whole((height, width), latent_mask, leaky_encoding, embeddings)
+        whole.check(self.model)
         generators, seeds = _generators(generator, len(pictures) * num_images_per_prompt)
         self.interrupt = False
 
-        finished: list[Picture] = []
         output = Output([], 0, 0, 0.0, None, seeds, {})
         with PeakMemory(self.model.device) as memory, tqdm(**{"unit": "step", "leave": False, **self._progress}) as bar:
-            job = _Job(
-                self, denoiser, chosen, int(steps), strength, padding_mask_crop, callback_on_step_end, bar, output
+            job = _Job(self, chosen, int(steps), strength, padding_mask_crop, callback_on_step_end, bar, output, whole)
+            told = [_Told(*texts, guidance_scale) for texts in zip(prompts, negatives, strict=True)]
+            finished = job.paint_all(
+                list(zip(pictures, holes, told, strict=True)), generators, num_images_per_prompt, mask_blur, batch_size
             )
-            for k, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):
-                mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
-                given_to = generators if isinstance(generators, torch.Generator) else generators[mine]
-                for painted in job.paint(picture, hole, given_to, num_images_per_prompt, mask_blur):
-                    finished.append(painted)
+            self.model.release()
         output.images = _convert(finished, output_type)
         output.seconds = time.perf_counter() - began
         output.peak_memory_bytes = memory.bytes
-        fields = dataclasses.asdict(chosen)
+        fields = {} if chosen is None else dataclasses.asdict(chosen)
         output.settings = {
             "model": self.model.name,
-            "method": chosen.name,
+            "method": TRAINED if chosen is None else chosen.name,
             "fields": fields,
             "num_inference_steps": int(steps),
-            "prompt": prompt,
-            "negative_prompt": negative_prompt,
+            "prompt": prompt if prompt is None or isinstance(prompt, str | int) else list(prompt),
+            "negative_prompt": (
+                negative_prompt
+                if negative_prompt is None or isinstance(negative_prompt, str)
+                else list(negative_prompt)
+            ),
             "guidance_scale": guidance_scale,
+            "true_cfg_scale": true_cfg_scale,
             "num_images_per_prompt": num_images_per_prompt,
             "padding_mask_crop": padding_mask_crop,
             "mask_blur": mask_blur,
             "strength": strength,
+            "height": height,
+            "width": width,
+            "latent_mask": latent_mask,
+            "leaky_encoding": leaky_encoding,
             "policy": dataclasses.asdict(self.policy),
         }
         return output
+
+    def plan(self, image: Any, mask_image: Any, mask_blur: float = 0, padding_mask_crop: int | None = None) -> str:
+        """How a picture is cut into crops: pictures of equal plans can be painted in one batch.
+
+        Args:
+            image: as in a call.
+            mask_image: likewise.
+            mask_blur: likewise.
+            padding_mask_crop: likewise.
+
+        Returns:
+            The sizes of all crops, as text; empty where this model's pictures are painted one by one.
+
+        Raises:
+            ValueError: for a picture or mask that a call would refuse.
+        """
+        picture = read_picture(image)
+        hole = masks.read_mask(mask_image, picture.shape)
+        masks.check_mask(hole)
+        sheet = _lay(self, picture, hole, _Told(None, None, None), mask_blur, padding_mask_crop)
+        return _plan(self.model, sheet)
+
+    def _choose(self, method: str | Method | None) -> tuple[Method | None, Sampler]:
+        """The method, None for "trained", and the sampler that says how many steps go with it.
+
+        Raises:
+            ValueError: for a method that there is not, or that this model does not run.
+        """
+        own = self.model.sampler if method is None or method == TRAINED else Sampler()
+        if isinstance(self.model, TrainedModel):
+            if method not in (None, TRAINED):
+                name = method if isinstance(method, str) else method.name
+                raise ValueError(
+                    f"The model {self.model.name!r} takes the mask as an input and runs only as method={TRAINED!r}, "
+                    f"not {name!r}; leave the method out, or load a model that was not trained to inpaint."
+                )
+            return None, own
+        if method == TRAINED:
+            raise ValueError(
+                f"method={TRAINED!r} needs a checkpoint that takes the mask as an input, and {self.model.name!r} takes "
+                "none; load an inpainting pipeline of SD, SDXL, SD 3 (ControlNet) or Flux Fill, or name another method."
+            )
+        if method is None:
+            return methods.get(own.method, **own.fields), own
+        return methods.get(method) if isinstance(method, str) else method, own
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is said of one picture's content."""
+
+    prompt: str | None
+    negative_prompt: str | None
+    guidance_scale: float | None
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What only latent models take."""
+
+    size: tuple[int | None, int | None]
+    policy: LatentPolicy
+    leaky_encoding: bool
+    embeddings: dict[str, Any]
+
+    def check(self, model: Model) -> None:
+        if isinstance(model, LatentModel):
+            return
+        if isinstance(model, TrainedModel):
+            if self.leaky_encoding or self.policy != "all":
+                raise ValueError(
+                    f"The model {model.name!r} takes the mask itself and no leaky_encoding or latent_mask."
+                )
+            return
+        given = [name for name, value in self.embeddings.items() if value is not None]
+        given += [name for name, value in zip(("height", "width"), self.size, strict=True) if value is not None]
+        given += ["leaky_encoding"] * self.leaky_encoding
+        if given:
+            raise ValueError(f"The model {model.name!r} paints pixels and takes no {', '.join(given)}; leave that out.")
+
+
+@dataclass
+class _Sheet:
+    """One picture laid out for painting.
+
+    Attributes:
+        picture: as given.
+        hole: (H, W) bool, what the user hid.
+        told: of its content.
+        weight: (H, W) of the blended seam, or None.
+        canvas: in the model's colours.
+        regions: what is painted one after another.
+        policy: the numbers.
+    """
+
+    picture: Picture
+    hole: np.ndarray
+    told: _Told
+    weight: np.ndarray | None
+    canvas: Canvas
+    regions: list[Region]
+    policy: Policy
+
+
+def _lay(
+    inpainter: Inpainter, picture: Picture, hole: np.ndarray, told: _Told, mask_blur: float, context: int | None
+) -> _Sheet:
+    """Lays a picture out.
+
+    Raises:
+        ValueError: for a coloured picture and a grey model, or a mask that is full once it is blurred.
+    """
+    model, policy = inpainter.model, inpainter.policy
+    if context is not None:
+        policy = dataclasses.replace(policy, context=context)
+    unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
+    if model.channels == 1 and not bool((unit == unit[:1]).all()):
+        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
+    weight = masks.blur(hole, mask_blur) if mask_blur else None
+    wide = hole if weight is None else weight > 0
+    masks.check_mask(wide)
+    canvas = Canvas(model.to_model(unit[None])[0], torch.from_numpy(wide))
+    if isinstance(model, LatentModel | TrainedModel):
+        regions = list(whole_regions(wide, model, context))
+    else:
+        regions = hole_regions(wide, context=policy.context, minimum=model.training_size, multiple=policy.multiple)
+    return _Sheet(picture, hole, told, weight, canvas, regions, policy)
+
+
+def _plan(model: Model, sheet: _Sheet) -> str:
+    """See `Inpainter.plan`."""
+    if isinstance(model, LatentModel | TrainedModel):
+        return ""
+    height, width = sheet.hole.shape
+    plans = [plan_levels(region, (height, width), sheet.policy, model.size) for region in sheet.regions]
+    return "; ".join(
+        ", ".join(f"{level.box.height}x{level.box.width}/{level.factor}" for level in levels) for levels in plans
+    )
 
 
 @dataclass
@@ -223,75 +449,188 @@ class _Job:
     """One call's constants, to paint its pictures one after another."""
 
     inpainter: Inpainter
-    denoiser: Any
-    method: Method
+    method: Method | None
     steps: int
     strength: float
     context: int | None
     callback: Callable[[Inpainter, int, float, dict[str, Any]], Any] | None
     bar: Any
     output: Output
+    whole: _Whole
 
-    def paint(self, picture: Picture, hole: np.ndarray, generators: Any, count: int, mask_blur: float) -> list[Picture]:
-        """The samples of one picture."""
-        model, policy = self.inpainter.model, self.inpainter.policy
-        if self.context is not None:
-            policy = dataclasses.replace(policy, context=self.context)
-        unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
-        if model.channels == 1 and not bool((unit == unit[:1]).all()):
-            raise ValueError(
-                f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model."
-            )
-        weight = masks.blur(hole, mask_blur) if mask_blur else None
-        wide = hole if weight is None else weight > 0
-        masks.check_mask(wide)
-        canvas = Canvas(model.to_model(unit[None])[0], torch.from_numpy(wide))
-        regions = hole_regions(wide, context=policy.context, minimum=model.training_size, multiple=policy.multiple)
-        for number, region in enumerate(regions):
-            self._paint_region(canvas, number, region, policy, generators, count)
+    def paint_all(
+        self,
+        given: list[tuple[Picture, np.ndarray, _Told]],
+        generators: torch.Generator | list[torch.Generator],
+        count: int,
+        mask_blur: float,
+        batch_size: int,
+    ) -> list[Picture]:
+        """The samples of all pictures, those of a picture next to each other; equal plans share a batch."""
+        finished: dict[int, list[Picture]] = {}
+        waiting: dict[tuple[str, _Told], list[tuple[int, _Sheet]]] = {}
+
+        def flush(group: list[tuple[int, _Sheet]]) -> None:
+            mine: Any = generators
+            if not isinstance(generators, torch.Generator):
+                mine = [one for k, _ in group for one in generators[k * count : (k + 1) * count]]
+            painted = self.paint([sheet for _, sheet in group], mine, count)
+            for (k, _), pictures in zip(group, painted, strict=True):
+                finished[k] = pictures
+
+        for k, (picture, hole, told) in enumerate(given):
+            sheet = _lay(self.inpainter, picture, hole, told, mask_blur, self.context)
+            plan = "" if batch_size == 1 else _plan(self.inpainter.model, sheet)
+            if not plan or isinstance(generators, torch.Generator):
+                flush([(k, sheet)])
+                continue
+            group = waiting.setdefault((plan, told), [])
+            group.append((k, sheet))
+            if len(group) == batch_size:
+                flush(waiting.pop((plan, told)))
+        for group in waiting.values():
+            flush(group)
+        return [picture for k in sorted(finished) for picture in finished[k]]
+
+    def paint(self, sheets: list[_Sheet], generators: Any, count: int) -> list[list[Picture]]:
+        """The samples of each picture; pictures painted together have the same plan and are told the same."""
+        model, (first, *more) = self.inpainter.model, sheets
+        if isinstance(model, LatentModel | TrainedModel):
+            assert not more
+            whole = self._paint_whole if isinstance(model, LatentModel) else self._paint_trained
+            for number, region in enumerate(first.regions):
+                whole(first.canvas, number, region, first.told, first.policy, generators, count)
+        else:
+            told = first.told
+            denoiser = model.denoiser(told.prompt, told.negative_prompt, told.guidance_scale)
+            for number in range(len(first.regions)):
+                self._paint_region(sheets, number, denoiser, generators, count)
         finished = []
-        for k in range(count):
-            new = unit.permute(1, 2, 0).numpy().copy()
-            for box, part, values in canvas.painted:
-                rows, columns = torch.nonzero(part, as_tuple=True)
-                colours = model.to_picture(values[k : k + 1])[0].permute(1, 2, 0)[rows, columns]
-                new[rows.numpy() + box.top, columns.numpy() + box.left] = colours.numpy()
-            finished.append(picture.with_pixels(new, hole, weight))
+        for sheet in sheets:
+            unit = sheet.picture.to_unit()
+            mine = []
+            for k in range(count):
+                new = unit.copy()
+                for box, part, values in sheet.canvas.painted:
+                    rows, columns = torch.nonzero(part, as_tuple=True)
+                    colours = model.to_picture(values[k : k + 1])[0].permute(1, 2, 0)[rows, columns]
+                    new[rows.numpy() + box.top, columns.numpy() + box.left] = colours.numpy()
+                mine.append(sheet.picture.with_pixels(new, sheet.hole, sheet.weight))
+            finished.append(mine)
         return finished
 
-    def _paint_region(
-        self, canvas: Canvas, number: int, region: Region, policy: Policy, generators: Any, count: int
+    def _begin(self, scale: str, grid: list[float] | None) -> None:
+        self.bar.total = (self.bar.total or 0) + (self.steps if grid is None else len(grid) - 1)
+        self.bar.set_description(f"{TRAINED if self.method is None else self.method.name} {scale}", refresh=False)
+
+    def _step(self, index: int, t: float, x: torch.Tensor, x0: torch.Tensor | None) -> bool:
+        self.bar.update()
+        if self.callback is not None:
+            self.callback(self.inpainter, index, t, {"latents": x, "x0": x0})
+        return self.inpainter.interrupt
+
+    def _count(
+        self, number: int, factor: int | float, size: tuple[int, int], result: Result, pictures: int = 1
     ) -> None:
-        def begin(level: Level, grid: list[float] | None) -> None:
-            self.bar.total = (self.bar.total or 0) + (self.steps if grid is None else len(grid) - 1)
-            self.bar.set_description(f"{self.method.name} 1/{level.factor}", refresh=False)
+        self.output.scales += [Scale(number, factor, size, result.evaluations, result.vjps)] * pictures
+        self.output.evaluations += result.evaluations * pictures
+        self.output.vjps += result.vjps * pictures
+        self.output.stopped |= result.stopped
 
-        def step(index: int, t: float, x: torch.Tensor, x0: torch.Tensor) -> bool:
-            self.bar.update()
-            if self.callback is not None:
-                self.callback(self.inpainter, index, t, {"latents": x, "x0": x0})
-            return self.inpainter.interrupt
+    def _paint_whole(
+        self, canvas: Canvas, number: int, region: Region, told: _Told, policy: Policy, generators: Any, count: int
+    ) -> None:
+        model = self.inpainter.model
+        assert isinstance(model, LatentModel)
+        assert self.method is not None
 
-        results = paint_region(
+        def begin(frame: Frame, grid: list[float] | None) -> None:
+            self._begin(f"{frame.size[1]} x {frame.size[0]}", grid)
+
+        frame, result = paint_whole(
             canvas,
             region,
-            self.denoiser,
+            model,
+            lambda size: model.denoiser(
+                told.prompt, told.negative_prompt, told.guidance_scale, size=size, **self.whole.embeddings
+            ),
             self.method,
-            policy=policy,
+            num_inference_steps=self.steps,
+            generators=generators,
+            num_samples=count,
+            batch_pixels=policy.batch_pixels,
+            size=self.whole.size,
+            strength=self.strength,
+            policy=self.whole.policy,
+            leaky_encoding=self.whole.leaky_encoding,
+            begin=begin,
+            step=self._step,
+        )
+        self._count_whole(number, frame, result)
+
+    def _paint_trained(
+        self, canvas: Canvas, number: int, region: Region, told: _Told, policy: Policy, generators: Any, count: int
+    ) -> None:
+        model = self.inpainter.model
+        assert isinstance(model, TrainedModel)
+        frame, result = paint_trained(
+            canvas,
+            region,
+            model,
+            {**vars(told), "embeddings": self.whole.embeddings},
+            num_inference_steps=self.steps,
+            generators=generators,
+            num_samples=count,
+            batch_pixels=policy.batch_pixels,
+            size=self.whole.size,
+            strength=self.strength,
+            begin=lambda frame, grid: self._begin(f"{frame.size[1]} x {frame.size[0]}", grid),
+            step=self._step,
+        )
+        self._count_whole(number, frame, result)
+
+    def _count_whole(self, number: int, frame: Frame, result: Result) -> None:
+        factor = round((frame.box.height * frame.box.width / (frame.size[0] * frame.size[1])) ** 0.5, 3)
+        self._count(number, factor if frame.scaled else 1, (frame.size[1], frame.size[0]), result)
+
+    def _paint_region(self, sheets: list[_Sheet], number: int, denoiser: Any, generators: Any, count: int) -> None:
+        assert self.method is not None
+
+        def begin(level: Level, grid: list[float] | None) -> None:
+            self._begin(f"1/{level.factor}", grid)
+
+        results = paint_regions(
+            [sheet.canvas for sheet in sheets],
+            [sheet.regions[number] for sheet in sheets],
+            denoiser,
+            self.method,
+            policy=sheets[0].policy,
             num_inference_steps=self.steps,
             generators=generators,
             num_samples=count,
             device=self.inpainter.model.device,
             strength=self.strength,
             begin=begin,
-            step=step,
+            step=self._step,
         )
         for level, result in results:
             size = (level.box.width // level.factor, level.box.height // level.factor)
-            self.output.scales.append(Scale(number, level.factor, size, result.evaluations, result.vjps))
-            self.output.evaluations += result.evaluations
-            self.output.vjps += result.vjps
-            self.output.stopped |= result.stopped
+            self._count(number, level.factor, size, result, len(sheets))
+
+
+def _per_picture(name: str, value: str | int | Sequence[str] | None, count: int) -> list[str | None]:
+    """One text for all pictures, or one for each; the number of a class as text.
+
+    Raises:
+        ValueError: for another number of texts.
+    """
+    if isinstance(value, int):
+        value = str(value)
+    if value is None or isinstance(value, str):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"Got {len(value)} texts for {name} and {count} pictures; give one, or one for each.")
+    return list(value)
 
 
 def _generators(generator: Generator, count: int) -> tuple[torch.Generator | list[torch.Generator], list[int]]:

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from paintback.canvas import count_steps, open_model, tiled, to_canvas
+from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
 from paintback.images.picture import Picture, read_picture
 from paintback.inpainter import OutputType, _convert, _generators
 from paintback.layer_inference import PerLayer, Recorded
 from paintback.methods.base import Callback
 from paintback.models.base import Model
+from paintback.models.latent import LatentModel, known_cells
 from paintback.observation import Observation
 from paintback.resources import PeakMemory
 
@@ -84,7 +86,9 @@ def layers(
 ) -> LayersOutput:
     """Takes a picture apart into two layers and a soft mask.
 
-    The method is our reconstruction of an idea that its paper tells in words; see `layer_inference`.
+    The method is our reconstruction of an idea that its paper tells in words; see `layer_inference`. A latent model
+    takes the picture's latents apart and the mask is as coarse as they are; the layers are decoded, and then moved in
+    pixels until they make up the picture.
 
     Args:
         image: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1]; its alpha is left out.
@@ -94,7 +98,7 @@ def layers(
         inner_steps: FCS corrections before every step; the other fields of FCS are those of its inpainting.
         samples: inpaintings of a layer at every time, at least 2.
         spread: noise on the states of all but the first of them, in units of sigma_t.
-        grain: pixels over which the binary masks are coherent; 0 for independent pixels.
+        grain: pixels (of the picture) over which the binary masks are coherent; 0 for independent pixels.
         floor: standard deviation that every pixel has at least, in [-1, 1].
         doubt: standard deviation of a picture about x0 at pure noise, falling with the noise.
         tempering: divides the scores.
@@ -124,25 +128,31 @@ def layers(
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ValueError("layers takes one generator, as it makes one result; call it again for another.")
     steps = count_steps(num_inference_steps)
+    opened = open_model(model, device, torch_dtype)
+    codec = opened.codec if isinstance(opened, LatentModel) else None
+    cell = 1 if codec is None else codec.factor
     method = Recorded(
         inner_steps=inner_steps,
         samples=samples,
         spread=spread,
-        grain=grain,
+        grain=grain / cell,
         floor=floor,
         doubt=doubt,
         tempering=tempering,
-        smoothing=smoothing,
+        smoothing=smoothing / cell,
         ema=ema,
         edge=edge,
     )
-    opened = open_model(model, device, torch_dtype)
-    inner = [opened.denoiser(prompt, None, guidance_scale) for prompt in prompts]
     height, width = picture.shape
     values, canvas = to_canvas(opened, picture, picture.shape)
+    inner = [denoiser_for(opened, canvas, prompt, None, guidance_scale) for prompt in prompts]
     denoiser = tiled(inner[0] if prompts[0] == prompts[1] else PerLayer(*inner), canvas, None, opened.multiple)
-    y, known = torch.zeros(len(values), *canvas), torch.zeros(1, *canvas, dtype=torch.bool)
-    y[:, :height, :width], known[:, :height, :width] = values, True
+    margin = (0, canvas[1] - width, 0, canvas[0] - height)
+    y = F.pad(values[None], margin, mode="constant" if codec is None else "replicate").to(opened.device)
+    known = F.pad(torch.ones(1, 1, height, width, dtype=torch.bool), margin).to(opened.device)
+    if codec is not None:
+        with torch.no_grad():
+            y, known = codec.encode(y), known_cells(codec, known, "all")
     generators, (seed, *_) = _generators(generator, 1)
     with (
         PeakMemory(opened.device) as memory,
@@ -155,14 +165,20 @@ def layers(
 
         result = method.sample(
             denoiser,
-            Observation(y.to(opened.device), known.to(opened.device)),
+            Observation(y[0], known[0]),
             num_inference_steps=steps,
             generator=generators if isinstance(generators, torch.Generator) else generators[0],
             num_samples=2,
             callback=step,
         )
-    mask = ((method.masks[-1][0].cpu().float() - edge) / max(1e-6, 1 - 2 * edge)).clamp(0, 1)[:, :height, :width]
-    pair = result.x.cpu().float()[..., :height, :width]
+    mask, pair = (method.masks[-1] - edge) / max(1e-6, 1 - 2 * edge), result.x
+    if codec is not None:
+        mask = F.interpolate(mask, scale_factor=cell, mode="bilinear")
+        with torch.no_grad():
+            pair = codec.decode(pair)
+        opened.release()
+    mask = mask[0].clamp(0, 1).cpu().float()[:, :height, :width]
+    pair = pair.cpu().float()[..., :height, :width]
     sampled = _rms(mask * pair[0] + (1 - mask) * pair[1] - values)
     first, second = _agree(pair[0], pair[1], mask, values)
     both = mask * first + (1 - mask) * second

@@ -113,6 +113,8 @@ class Observation:
         known: bool, of the event shape or of y's; True = given; None = all of y.
         sigma: standard deviation of the noise in y.
         operator: a linear operator, in place of `known`.
+        picture: where y is the encoding of a picture: the picture itself, as an observation of pixels, for the methods
+            that compare after decoding.
 
     Raises:
         ValueError: for shapes that do not fit, a `known` that is not boolean, a negative sigma, values that are not
@@ -125,6 +127,8 @@ class Observation:
         known: Tensor | None = None,
         sigma: float = 0.0,
         operator: LinearOperator | None = None,
+        *,
+        picture: Observation | None = None,
     ) -> None:
         if not torch.is_tensor(y):
             raise ValueError(f"y must be a torch tensor; got {type(y).__name__}.")
@@ -149,6 +153,7 @@ class Observation:
         self.known = known
         self.sigma = float(sigma)
         self.operator = operator
+        self.picture = picture
 
     def is_batched(self, event_shape: tuple[int, ...] | None) -> bool:
         """Whether y's first axis is a batch, for pictures of the given event shape.

@@ -355,7 +355,7 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
 
     Args:
         scheduler: a diffusers scheduler; its `sigmas` are read where it has them (Euler and flow schedulers),
-            else its integer `timesteps`.
+            else its integer `timesteps`; times that it takes twice (PNDM) count once.
         schedule: the schedule whose times are wanted.
 
     Returns:
@@ -378,7 +378,7 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
         return _from_ratios(schedule, sigmas)
     count = int(scheduler.config.num_train_timesteps)
     # a scheduler's integer timestep k is the level after k + 1 factors
-    times = (torch.as_tensor(timesteps, dtype=torch.float64, device="cpu") + 1) / count
+    times = (torch.as_tensor(timesteps, dtype=torch.float64, device="cpu").unique().flip(0) + 1) / count
     return torch.cat((times.clamp(0, 1), torch.zeros(1, dtype=torch.float64)))
 
 

@@ -26,13 +26,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from paintback import methods
-from paintback.canvas import count_steps, open_model, tiled, to_canvas
+from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
 from paintback.coarse_to_fine import Policy
 from paintback.images.picture import Picture, read_picture
 from paintback.images.resizing import resize_unit
 from paintback.inpainter import Output, OutputType, _convert, _generators
 from paintback.methods.base import Callback, Method
 from paintback.models.base import Model
+from paintback.models.latent import LatentModel
 from paintback.observation import AveragePool, Bicubic, LinearOperator, Observation
 from paintback.resources import PeakMemory
 
@@ -188,7 +189,7 @@ def superres(
     scale, steps = int(scale), count_steps(num_inference_steps)
     chosen = choose_method(method)
     opened = open_model(model, device, torch_dtype)
-    denoiser = opened.denoiser(prompt, negative_prompt, guidance_scale)
+    codec = opened.codec if isinstance(opened, LatentModel) else None
     canvases = [to_canvas(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
     operators = [Downsampling(kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
     generators, seeds = _generators(generator, len(pictures) * num_images_per_prompt)
@@ -206,7 +207,8 @@ def superres(
             return output.stopped
 
         for k, (picture, (values, canvas), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
-            shown = tiled(denoiser, canvas, tile, opened.multiple)
+            shown = denoiser_for(opened, canvas, prompt, negative_prompt, guidance_scale)
+            shown = tiled(shown, canvas, tile, opened.multiple)
             mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
             own = generators if isinstance(generators, torch.Generator) else generators[mine]
             together = num_images_per_prompt
@@ -221,10 +223,13 @@ def superres(
                     num_samples=min(together, num_images_per_prompt - first),
                     callback=step,
                 )
-                for sample in result.x.cpu():
-                    finished.append(_finish(picture, opened, operator, values, sample[None], project, sigma, output))
+                for sample in result.x.split(1):
+                    with torch.no_grad():
+                        x = sample if codec is None else codec.decode(sample)
+                    finished.append(_finish(picture, opened, operator, values, x.cpu(), project, sigma, output))
             output.evaluations += result.evaluations
             output.vjps += result.vjps
+        opened.release()
     output.images = _convert(finished, output_type)
     output.seconds = time.perf_counter() - began
     output.peak_memory_bytes = memory.bytes

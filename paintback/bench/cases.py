@@ -102,7 +102,7 @@ _ROWS: dict[str, _Row] = {
     "C2": ("25 components, other weights", lambda: grid25(1, -0.8), "histogram", None),
     "D": ("spiral of 500 components", spiral500, "histogram", 2000),
     "E": ("16-D correlated Gaussian, 8 known", correlated16, "gaussian", None),
-    "F": ("64-D Gaussian of a picture, 48 known", _picture, "gaussian", None),
+    "F": ("64-D Gaussian of a picture, 48 known", _picture, "gaussian", 2000),
 }
 CASES = (*_ROWS, *(f"{name}-noisy" for name in _ROWS if name != "B"))
 

@@ -1,16 +1,20 @@
 """Hole metrics on photographs, beside the classical fillers of OpenCV and scikit-image.
 
-For every photograph one crop from its middle is taken, three masks are laid over it (scratches 2 pixels wide, overprint
-of text, a 32-pixel box), and every filler paints it back. Reported are PSNR in the hole and LPIPS of the crop. Of the
-diffusion model both a single sample (mean over samples of the metric) and the mean of the samples (metric of the
-mean picture) are reported: a posterior sample alone pays up to 3 dB against the mean.
+For every photograph one crop from its middle is taken, masks are laid over it (scratches 2 pixels wide, overprint of
+text, a box, a strip along the right side, scattered pixels), and every filler paints it back. Reported are PSNR in the
+hole and LPIPS of the crop. Of the diffusion model both a single sample (mean over samples of the metric) and the mean
+of the samples (metric of the mean picture) are reported: a posterior sample alone pays up to 3 dB against the mean.
+
+A size says how much is hidden, for every kind alike: as many pixels as a square of that side has. It is exact for boxes
+and scattered pixels, rounded to whole columns for strips, reached with the last scratch, and for text met by the part
+of the crop that is printed on, as far as the crop suffices. So kinds can be compared at equal amounts.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +30,11 @@ from paintback.images.picture import read_picture
 from paintback.inpainter import Inpainter
 from paintback.methods.base import Method
 
-__all__ = ["HoleScore", "compare_holes", "table"]
+__all__ = ["KINDS", "HoleScore", "compare_holes", "mask_set", "steps_within", "table", "to_json"]
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+KINDS = ("scratches", "text", "box", "strip", "scattered")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
@@ -38,22 +43,31 @@ class HoleScore:
     """The mean over photographs for one mask and one filler.
 
     Attributes:
-        mask: "scratches", "text" or "box".
+        mask: one of `KINDS`, with the size after it where one was asked for.
         filler: its name.
         psnr: mean of the PSNR in the hole, dB.
         lpips: mean LPIPS of the crop; NaN where no weights were given.
+        spread: root mean square over the hole of the samples' standard deviation, in grey levels of 255; NaN for a
+            single sample.
         evaluations: denoiser evaluations per sample, mean over photographs.
+        gradients: through the denoiser, likewise.
         seconds: per photograph, all samples.
         photographs: how many.
+        psnrs: of every photograph.
+        lpipses: of every photograph; none where no weights were given.
     """
 
     mask: str
     filler: str
     psnr: float
     lpips: float
+    spread: float
     evaluations: float
+    gradients: float
     seconds: float
     photographs: int
+    psnrs: tuple[float, ...]
+    lpipses: tuple[float, ...]
 
 
 def classical_fillers() -> dict[str, Callable[[Pixels, Mask], Pixels]]:
@@ -75,14 +89,78 @@ def classical_fillers() -> dict[str, Callable[[Pixels, Mask], Pixels]]:
     }
 
 
-def mask_set(shape: tuple[int, int], seed: int) -> dict[str, Mask]:
-    """The three masks for a crop."""
+def mask_set(
+    shape: tuple[int, int], seed: int, kinds: Sequence[str] = KINDS[:3], sizes: Sequence[int] = ()
+) -> dict[str, Mask]:
+    """The masks for a crop, by name.
+
+    Args:
+        shape: (H, W) of the crop.
+        seed: of places.
+        kinds: of `KINDS`.
+        sizes: sides of squares, pixels; see the head of this file. None: six scratches, text 18 pixels high all over,
+            a box of 32 pixels, the right half, every other pixel at random.
+
+    Raises:
+        ValueError: for an unknown kind, or a size that does not leave a part of the crop.
+    """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise ValueError(f"Unknown kind of hole {unknown[0]!r}; valid are {', '.join(KINDS)}.")
+    if sizes and not 0 < min(sizes) <= max(sizes) < min(shape):
+        raise ValueError(
+            f"Sizes of holes must lie between 1 and the crop's {min(shape) - 1} pixels; got {list(sizes)}."
+        )
+    if sizes:
+        return {f"{kind} {size}": _sized(kind, size, shape, seed) for kind in kinds for size in sizes}
     rng = np.random.default_rng(seed)
-    return {
+    made = {
         "scratches": generators.lines(shape, rng, width=2, count=6),
         "text": generators.text(shape, "Paintback", size=18),
         "box": generators.box(shape, rng, size=(32, 32)),
+        "strip": generators.half(shape),
+        "scattered": _scattered(shape, rng, shape[0] * shape[1] // 2),
     }
+    return {kind: made[kind] for kind in kinds}
+
+
+def _sized(kind: str, size: int, shape: tuple[int, int], seed: int) -> Mask:
+    """A hole that hides about size x size pixels."""
+    amount = size**2
+    rng = np.random.default_rng((seed, size, KINDS.index(kind)))
+    if kind == "box":
+        return generators.box(shape, rng, size=(size, size))
+    if kind == "strip":
+        width = max(1, round(amount / shape[0]))
+        return generators.outpaint((shape[0], shape[1] - width), right=width)
+    if kind == "scattered":
+        return _scattered(shape, rng, amount)
+    if kind == "scratches":
+        mask = np.zeros(shape, bool)
+        while mask.sum() < amount:
+            mask |= generators.lines(shape, rng, width=2, count=1)
+        return mask
+    everywhere = generators.text(shape, "Paintback", size=max(10, min(shape) // 6))
+    rows, columns = (np.abs(np.arange(side) + 0.5 - side / 2) for side in shape)
+    reach = np.maximum(rows[:, None] / shape[0], columns / shape[1])  # of pixels, from the middle
+    return np.asarray(everywhere & (reach <= np.sort(reach[everywhere])[: max(1, amount)][-1]))
+
+
+def _scattered(shape: tuple[int, int], rng: np.random.Generator, amount: int) -> Mask:
+    mask = np.zeros(shape, bool)
+    mask.flat[rng.choice(mask.size, amount, replace=False)] = True
+    return mask
+
+
+def steps_within(method: Method, evaluations: int) -> int:
+    """The most steps that cost no more than so many evaluations.
+
+    Raises:
+        ValueError: if a single step costs more.
+    """
+    for steps in range(evaluations, 0, -1):
+        if method.evaluations(steps) <= evaluations:
+            return steps
+    raise ValueError(f"{method.name} takes {method.evaluations(1)} evaluations for one step; allow more.")
 
 
 def _crops(folder: Path, size: int, limit: int | None) -> Iterator[tuple[str, Pixels]]:
@@ -100,11 +178,12 @@ def compare_holes(
     methods: dict[str, Method],
     *,
     lpips: Path | None,
-    num_inference_steps: int,
+    num_inference_steps: int | Mapping[str, int],
     samples: int = 8,
     crop: int = 128,
     seed: int = 0,
-    masks: tuple[str, ...] = ("scratches", "text", "box"),
+    kinds: Sequence[str] = KINDS[:3],
+    sizes: Sequence[int] = (),
     limit: int | None = None,
     classical: bool = True,
     pictures: Path | None = None,
@@ -116,51 +195,56 @@ def compare_holes(
         inpainter: of the model.
         methods: by the name to report.
         lpips: weights file; None leaves LPIPS out.
-        num_inference_steps: grid intervals.
+        num_inference_steps: grid intervals, for all or by the methods' names.
         samples: of every hole.
         crop: side of the crops, pixels.
         seed: of masks and samples.
-        masks: which of the three.
+        kinds: of holes, of `KINDS`.
+        sizes: of every kind; see `mask_set`.
         limit: how many photographs; None for all.
         classical: also run the classical fillers.
         pictures: folder for a PNG per photograph and mask: given, masked, every filler.
 
     Returns:
         A score for each mask and filler.
+
+    Raises:
+        ValueError: for kinds and sizes as in `mask_set`, and photographs smaller than the crops.
     """
     distance = LPIPS(lpips) if lpips is not None else None
     fillers = classical_fillers() if classical else {}
-    rows: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    given = num_inference_steps
+    steps = given if isinstance(given, Mapping) else dict.fromkeys(methods, given)
+    mask_set((crop, crop), seed, kinds, sizes)  # complains before anything is painted
     inpainter.set_progress_bar_config(disable=True)
 
-    def score(mask: str, filler: str, truth: Pixels, filled: Any, hole: Mask, cost: tuple[float, float]) -> None:
+    def score(mask: str, filler: str, truth: Pixels, filled: Any, hole: Mask, cost: tuple[float, ...]) -> None:
         values = [(_psnr(truth, one, hole), _lpips(distance, truth, one)) for one in filled]
         mean = np.mean(values, axis=0)
         rows.setdefault((mask, filler), []).append((float(mean[0]), float(mean[1]), *cost))
 
     for number, (name, truth) in enumerate(tqdm(list(_crops(folder, crop, limit)), unit="photo")):
-        for mask, hole in mask_set(truth.shape[:2], seed + number).items():
-            if mask not in masks:
-                continue
+        for mask, hole in mask_set(truth.shape[:2], seed + number, kinds, sizes).items():
             hidden = np.where(hole[..., None], np.uint8(128), truth)
             shown = [truth, hidden]
             for filler, fill in fillers.items():
                 filled = fill(hidden, hole)
                 shown.append(filled)
-                score(mask, filler, truth, [filled], hole, (0.0, 0.0))
+                score(mask, filler, truth, [filled], hole, (math.nan, 0.0, 0.0, 0.0))
             for label, method in methods.items():
                 output = inpainter(
                     hidden,
                     hole,
                     method=method,
-                    num_inference_steps=num_inference_steps,
+                    num_inference_steps=steps[label],
                     num_images_per_prompt=samples,
                     generator=[torch.Generator().manual_seed(seed + k) for k in range(samples)],
                     output_type="np",
                 )
                 made = [np.asarray(np.rint(np.asarray(one) * 255), np.uint8) for one in output.images]
                 shown.append(made[0])
-                cost = (float(output.evaluations), output.seconds)
+                cost = (_spread(made, hole), float(output.evaluations), float(output.vjps), output.seconds)
                 score(mask, f"{label}, one sample", truth, made, hole, cost)
                 mean = np.asarray(np.rint(np.mean([one.astype(float) for one in made], axis=0)), np.uint8)
                 score(mask, f"{label}, mean of {samples}", truth, [mean], hole, cost)
@@ -168,12 +252,22 @@ def compare_holes(
                 from PIL import Image
 
                 pictures.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.concatenate(shown, axis=1)).save(pictures / f"{Path(name).stem}-{mask}.png")
+                Image.fromarray(np.concatenate(shown, axis=1)).save(
+                    pictures / f"{Path(name).stem}-{mask.replace(' ', '-')}.png"
+                )
     scores = []
     for (mask, filler), values in rows.items():
-        psnr, distance_mean, evaluations, seconds = np.mean(values, axis=0).tolist()
-        scores.append(HoleScore(mask, filler, psnr, distance_mean, evaluations, seconds, len(values)))
+        psnr, mean, spread, evaluations, gradients, seconds = np.mean(values, axis=0).tolist()
+        psnrs, lpipses = tuple(v[0] for v in values), tuple(v[1] for v in values if distance is not None)
+        cost = (evaluations, gradients, seconds, len(values))
+        scores.append(HoleScore(mask, filler, psnr, mean, spread, *cost, psnrs, lpipses))
     return scores
+
+
+def _spread(made: list[Pixels], hole: Mask) -> float:
+    if len(made) < 2:
+        return math.nan
+    return float(np.sqrt(np.var([one[hole].astype(float) for one in made], axis=0, ddof=1).mean()))
 
 
 def _psnr(truth: Pixels, filled: Pixels, hole: Mask) -> float:
@@ -191,11 +285,12 @@ def _lpips(distance: LPIPS | None, truth: Pixels, filled: Pixels) -> float:
 def table(scores: list[HoleScore]) -> str:
     """The scores as a Markdown table."""
     lines = [
-        "| mask | filler | PSNR in the hole, dB | LPIPS | evaluations | seconds |",
-        "|---|---|---|---|---|---|",
+        "| mask | filler | PSNR in the hole, dB | LPIPS | spread | evaluations | gradients | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {s.mask} | {s.filler} | {s.psnr:.2f} | {s.lpips:.4f} | {s.evaluations:g} | {s.seconds:.2f} |"
+        f"| {s.mask} | {s.filler} | {s.psnr:.2f} | {s.lpips:.4f} | {'' if math.isnan(s.spread) else f'{s.spread:.1f}'} "
+        f"| {s.evaluations:g} | {s.gradients:g} | {s.seconds:.2f} |"
         for s in scores
     ]
     return "\n".join(lines)

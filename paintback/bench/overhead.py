@@ -11,12 +11,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from paintback.inpainter import Inpainter
 from paintback.methods.base import Method
+from paintback.resources import PeakMemory
 
 __all__ = ["Overhead", "measure_overhead"]
 
@@ -32,6 +34,7 @@ class Overhead:
         evaluations: of a call.
         shapes: (width, height) of the forwards and how many there were of each.
         peak_memory_bytes: largest of the calls; None where it cannot be measured.
+        bare_peak_memory_bytes: largest of the bare forwards, without gradients; likewise.
     """
 
     seconds: float
@@ -40,6 +43,7 @@ class Overhead:
     evaluations: int | float
     shapes: dict[str, int]
     peak_memory_bytes: int | None
+    bare_peak_memory_bytes: int | None
 
 
 def measure_overhead(
@@ -50,6 +54,7 @@ def measure_overhead(
     hole: int = 64,
     num_inference_steps: int | None = None,
     pairs: int = 3,
+    prompt: str | None = None,
 ) -> Overhead:
     """Times calls against bare forwards.
 
@@ -60,6 +65,7 @@ def measure_overhead(
         hole: side of the hole, pixels.
         num_inference_steps: grid intervals; None for the default.
         pairs: how many calls, each with its bare forwards.
+        prompt: for a model that reads text; with it there is guidance.
 
     Returns:
         The fastest pair's times, and the peak memory of all.
@@ -71,30 +77,49 @@ def measure_overhead(
     mask = np.zeros((size, size), bool)
     low = (size - hole) // 2
     mask[low : low + hole, low : low + hole] = True
-    inputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     inpainter.set_progress_bar_config(disable=True)
 
     def call(steps: int | None) -> tuple[float, int | float, int | None]:
         out = inpainter(
-            picture, mask, method=method, num_inference_steps=steps, generator=torch.Generator().manual_seed(0)
+            picture, mask, prompt, method=method, num_inference_steps=steps, generator=torch.Generator().manual_seed(0)
         )
         return out.seconds, out.evaluations, out.peak_memory_bytes
 
-    handle = network.register_forward_pre_hook(lambda module, args: inputs.append(args))
+    def record(module: torch.nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        inputs.append((tuple(map(_detached, args)), {name: _detached(value) for name, value in keywords.items()}))
+
+    handle = network.register_forward_pre_hook(record, with_kwargs=True)
     call(num_inference_steps)
     handle.remove()
-    shapes = Counter(f"{x.shape[-1]} x {x.shape[-2]}" for x, _ in inputs)
-    best, memory = None, []
+    shapes = Counter(_shape(args, keywords) for args, keywords in inputs)
+    best, memory, bare_memory = None, [], []
     for _ in range(pairs):
         seconds, evaluations, peak = call(num_inference_steps)
         memory.append(peak)
-        began = time.perf_counter()
-        with torch.no_grad():
-            for x, clock in inputs:
-                network(x, clock)
-        bare = time.perf_counter() - began
+        with PeakMemory(inpainter.model.device) as measured, torch.no_grad():
+            began = time.perf_counter()
+            for args, keywords in inputs:
+                network(*args, **keywords)
+            bare = time.perf_counter() - began
+        bare_memory.append(measured.bytes)
         if best is None or seconds / bare < best[0] / best[1]:
             best = seconds, bare
     assert best is not None
-    known = [value for value in memory if value is not None]
-    return Overhead(best[0], best[1], best[0] / best[1], evaluations, dict(shapes), max(known) if known else None)
+    return Overhead(
+        best[0], best[1], best[0] / best[1], evaluations, dict(shapes), _largest(memory), _largest(bare_memory)
+    )
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if torch.is_tensor(value) else value
+
+
+def _shape(args: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    x = args[0] if args else next(value for value in keywords.values() if torch.is_tensor(value))
+    return f"{x.shape[-1]} x {x.shape[-2]}" if x.ndim >= 4 else f"{x.shape[-2]} tokens"
+
+
+def _largest(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from paintback.bench.cases import CASES, Case, case
+from paintback.bench.guidance import with_guidance
 from paintback.methods.base import Method, Run, Time
 from paintback.schedules import EDM, VP, Flow, Grid, Schedule, karras, log_snr, uniform
 
@@ -156,7 +157,7 @@ def run_cell(cell: Cell) -> Score:
     denoiser = at.prior.denoiser(SCHEDULES[cell.schedule](), at.shape)
     kept: list[Tensor] = []
     began = time.perf_counter()
-    result = before_paste(cell.method, kept).sample(
+    result = before_paste(with_guidance(cell.method, at), kept).sample(
         denoiser,
         at.observation,
         cell.steps,
@@ -217,8 +218,8 @@ def run(
 ) -> Iterator[tuple[Cell, Score]]:
     """Runs the cells that the store lacks.
 
-    A method that refuses a problem (AID without a trained module) has the note of its refusal and is tried again next
-    time.
+    A method that refuses a problem (AID on a mixture, for want of a module) has the note of its refusal and is tried
+    again next time.
 
     Args:
         todo: the cells.

@@ -140,9 +140,12 @@ def posterior(
     about = report.protocol(particles, seeds, schedule, grid)
     rows = suite.summarise(results)
     if picture is None:
-        refused = {row.label: row.note for row in rows if not row.evaluations}
-        for label, note in refused.items():
-            remark(f"{label} was left out: {note}")
+        refused: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            if not row.evaluations:
+                refused.setdefault((row.label, row.note), []).append(row.problem)
+        for (label, note), where in refused.items():
+            remark(f"{label} was left out of {', '.join(dict.fromkeys(where))}: {note}")
         rows = [row for row in rows if row.evaluations]
         data, text, image = report.to_json(rows, about), report.markdown(rows, particles), report.plot(rows)
     else:
@@ -179,6 +182,9 @@ def _check_labels(methods: dict[str, Method]) -> None:
     help="May be repeated.",
 )
 @click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Grid intervals.")
+@click.option("--evaluations", type=click.IntRange(1), help="In place of --steps: as many steps as this pays for.")
+@click.option("--kinds", default="scratches,text,box", show_default=True, help="Of holes; also strip and scattered.")
+@click.option("--sizes", help="Of every kind: holes of as many pixels as squares of these sides have.")
 @click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Of every hole.")
 @click.option("--crop", type=click.IntRange(32), default=128, show_default=True, help="Side of the crops, pixels.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks and samples.")
@@ -197,6 +203,9 @@ def holes(
     model: str,
     texts: Sequence[str],
     steps: int,
+    evaluations: int | None,
+    kinds: str,
+    sizes: str | None,
     samples: int,
     crop: int,
     seed: int,
@@ -227,7 +236,11 @@ def holes(
         Inpainter.from_pretrained(model),
         chosen_methods,
         lpips=lpips,
-        num_inference_steps=steps,
+        num_inference_steps=steps
+        if evaluations is None
+        else {label: suite.steps_within(method, evaluations) for label, method in chosen_methods.items()},
+        kinds=_split(kinds),
+        sizes=[] if sizes is None else _numbers(sizes, "--sizes"),
         samples=samples,
         crop=crop,
         seed=seed,
@@ -237,7 +250,7 @@ def holes(
     )
     if not scores:
         raise ValueError(f"{photos} holds no picture ({', '.join(suite.SUFFIXES)}).")
-    rows = [{k: None if v != v else v for k, v in asdict(score).items()} for score in scores]  # LPIPS may be NaN
+    rows = [{k: None if v != v else v for k, v in asdict(score).items()} for score in scores]  # some may be NaN
     emit(form, rows, suite.table(scores))
 
 
@@ -248,6 +261,7 @@ def holes(
 @click.option("--size", type=click.IntRange(16), default=512, show_default=True, help="Side of the picture, pixels.")
 @click.option("--hole", type=click.IntRange(1), default=64, show_default=True, help="Side of the hole, pixels.")
 @click.option("--pairs", type=click.IntRange(1), default=3, show_default=True, help="Calls, each beside bare forwards.")
+@click.option("--prompt", help="For models that read text; with it there is guidance.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 def overhead(
@@ -257,6 +271,7 @@ def overhead(
     size: int,
     hole: int,
     pairs: int,
+    prompt: str | None,
     threads: int | None,
     form: Format,
 ) -> None:
@@ -275,9 +290,13 @@ def overhead(
         hole=hole,
         num_inference_steps=steps,
         pairs=pairs,
+        prompt=prompt,
     )
     shapes = ", ".join(f"{count} of {shape}" for shape, count in found.shapes.items())
-    memory = "" if found.peak_memory_bytes is None else f", {found.peak_memory_bytes / 1e6:.0f} MB at the peak"
+    memory = ""
+    if found.peak_memory_bytes is not None and found.bare_peak_memory_bytes is not None:
+        peak, bare = found.peak_memory_bytes / 1e6, found.bare_peak_memory_bytes / 1e6
+        memory = f"; {peak:.0f} MB at the peak, {bare:.0f} MB of the bare forwards"
     emit(
         form,
         asdict(found),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from paintback.cli.job import Job, hidden, open_inpainter, paint, prepare
+from paintback.cli.job import Job, hidden, open_inpainter, paint, prepare, sampled
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, table, working
 
 if TYPE_CHECKING:
@@ -50,13 +49,11 @@ def demo(
         if name not in names:
             raise ValueError(f"There is no example {name!r}; there are {', '.join(names)}.")
 
-    from paintback import methods
     from paintback.cli.sheet import sheet
     from paintback.images import read_picture, write_picture
     from paintback.models.catalogue import Sampler, recommended
 
     sampler = recommended(model) if method is None else Sampler(method)
-    fields = asdict(methods.get(sampler.method, **sampler.fields))
     out.mkdir(parents=True, exist_ok=True)
     chosen = [example for example in examples if not only or example["name"] in only]
     rows: list[dict[str, Any]] = []
@@ -68,9 +65,7 @@ def demo(
                 mask=str(EXAMPLES / example["mask"]) if "mask" in example else None,
                 outpaint=tuple(example.get("outpaint", (0, 0, 0, 0))),
                 model=model,
-                method=sampler.method,
-                fields=fields,
-                steps=sampler.num_inference_steps if steps is None else steps,
+                **sampled(sampler, steps=steps),
                 seed=seed,
                 device=device,
             )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from paintback.cli.job import ALPHA, DTYPES, Job, digest, find_file, hidden, open_inpainter, paint, prepare
+from paintback.cli.job import ALPHA, DTYPES, Job, digest, find_file, hidden, open_inpainter, paint, prepare, sampled
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
 
 __all__ = ["inpaint"]
 
+CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
 WITH_AGAIN = frozenset({"photo", "mask", "out", "again", "form", "quiet"})
 
 
@@ -36,9 +37,11 @@ class _Sides(click.ParamType[tuple[int, int, int, int]]):
 @click.command()
 @click.argument("photo", required=False)
 @click.argument("mask", required=False)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The picture to write: .png, .jpg, .webp or .tif.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="What to write: .png, .jpg, .webp, .tif; .mkv, .mp4."
+)
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", help="A name from `paintback methods`.  [default: the model's own]")
+@click.option("--method", help="A name from `paintback methods`, or trained.  [default: the model's own]")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the method; may be repeated.")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
 @click.option(
@@ -57,6 +60,10 @@ class _Sides(click.ParamType[tuple[int, int, int, int]]):
 @click.option(
     "--outpaint", type=_Sides(), metavar="L,T,R,B", help="Pixels to add on each side; then MASK may be left out."
 )
+@click.option(
+    "--height", type=click.IntRange(1), help="To paint at, for models with a VAE.  [default: the model's own]"
+)
+@click.option("--width", type=click.IntRange(1), help="Likewise.")
 @click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
@@ -83,6 +90,8 @@ def inpaint(
     grow: float,
     blur: float,
     outpaint: tuple[int, int, int, int] | None,
+    height: int | None,
+    width: int | None,
     device: str | None,
     dtype: str | None,
     threads: int | None,
@@ -90,11 +99,14 @@ def inpaint(
     form: Format,
     quiet: bool,
 ) -> None:
-    """Paint back what MASK hides of PHOTO.
+    """Paint back what MASK hides of PHOTO, a picture or a clip.
 
     White in MASK is repainted, black is kept bit for bit. MASK may be the word "alpha": then PHOTO's transparent pixels
     are repainted. A PNG carries its settings: `paintback inpaint --again OUT.png` remakes it as OUT-again.png, from the
     same files, and says whether the two are the same.
+
+    A clip (.mp4, .mkv, .mov, .webm, .avi) needs a --model of clips, takes one mask for all frames or a clip as the
+    mask, and is written as .mkv (lossless) or .mp4 (lossy all over).
     """
     if again is not None:
         given = [p.opts[-1] for p in ctx.command.params if p.name not in WITH_AGAIN and _given(ctx, p.name)]
@@ -107,19 +119,13 @@ def inpaint(
     if out is None:
         raise click.UsageError("give the picture to write, as -o OUT.png.", ctx)
 
-    from paintback import methods
-    from paintback.cli import fields
     from paintback.models.catalogue import Sampler, recommended
 
-    own = recommended(model) if method is None else Sampler(method)
-    kind = type(methods.get(own.method))
     job = Job(
         photo=photo,
         mask=mask,
         model=model,
-        method=own.method,
-        fields=asdict(methods.get(own.method, **{**own.fields, **fields.parse(kind, pairs)})),
-        steps=own.num_inference_steps if steps is None else steps,
+        **sampled(recommended(model) if method is None else Sampler(method), pairs, steps),
         seed=seed or 0,
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -127,10 +133,17 @@ def inpaint(
         grow=grow,
         blur=blur,
         outpaint=outpaint or (0, 0, 0, 0),
+        height=height,
+        width=width,
         device=device,
         dtype=dtype,
         threads=threads,
     )
+    if Path(photo).suffix.lower() in CLIPS:
+        from paintback.cli.video import run
+
+        run(job, out, samples, form=form, quiet=quiet)
+        return
     _run(job, out, samples, form=form, quiet=quiet)
 
 

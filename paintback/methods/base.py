@@ -55,7 +55,9 @@ class Run:
         y: (B, ...) observed values, 0 where hidden; for an operator, its output.
         known: (B, ...) bool, True = given; all False where there is an operator.
         sigma: noise of y.
-        operator: a linear operator in place of `known`, or None.
+        operator: a linear operator in place of `known`, or None; it takes pictures, which a latent state must be
+            decoded to.
+        picture: (y, known) as pictures (B, C, H, W), where y is an encoding and the picture was given with it.
         times: the grid.
         codec: of the model.
         condition: the prompt embedding or None.
@@ -74,6 +76,7 @@ class Run:
         self.operator: LinearOperator | None = observation.operator
         self.y = observation.y
         self.known = torch.zeros((), dtype=torch.bool)
+        self.picture: tuple[Tensor, Tensor] | None = None
         self.shape: tuple[int, ...] = ()
         self.memory: dict[str, Any] = {}
         self.initial: Tensor | None = None
@@ -151,7 +154,9 @@ class Run:
 
     def residual(self, x: Tensor) -> Tensor:
         """(B,) largest deviation from the observation."""
-        error = self.operator(x) - self.y if self.operator else torch.where(self.known, x - self.y, 0.0)
+        error = (
+            self.operator(self.codec.decode(x)) - self.y if self.operator else torch.where(self.known, x - self.y, 0.0)
+        )
         return error.abs().flatten(1).amax(1)
 
 
@@ -183,6 +188,7 @@ class Method:
     """One published way to sample a picture given an observation. A subclass defines `step`.
 
     Attributes:
+        needs_score: whether it draws by the model's score, which a network with guidance distilled into it lacks.
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
             except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
             not say otherwise, because there the papers' formulas live.
@@ -192,7 +198,9 @@ class Method:
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     takes_operator: ClassVar[bool] = False
+    decodes: ClassVar[bool] = False
     needs_vjp: ClassVar[bool] = False
+    needs_score: ClassVar[bool] = False
     edm_coordinates: ClassVar[Coordinates] = "vp"
 
     coordinates: Coordinates | None = option(
@@ -262,6 +270,14 @@ class Method:
 
             others = ", ".join(name for name, kind in types().items() if kind.takes_operator)
             raise ValueError(f"{self.name} takes masks only, no linear operator; methods that take one: {others}.")
+        if observation.operator is not None and type(denoiser.codec) is not Codec and not self.decodes:
+            from paintback.methods import types
+
+            others = ", ".join(name for name, kind in types().items() if kind.takes_operator and kind.decodes)
+            raise ValueError(
+                f"{self.name} applies the operator to the model's own space, and this model's is not that of pictures; "
+                f"methods that decode: {others}."
+            )
         own = denoiser.grid(num_inference_steps) if grid is None else None
         times = make_grid(denoiser.schedule, num_inference_steps, own if grid is None else grid)
         run = _open_run(denoiser, observation, times, generator, num_samples)
@@ -325,6 +341,13 @@ def _open_run(
         shape = denoiser.shape or observation.operator.pseudo_inverse(y[:1]).shape[1:]
         template = y.new_empty(1).expand(batch, *shape)
         run.bind(template, torch.zeros((), dtype=torch.bool, device=y.device).expand(batch, *shape), y)
+    if observation.picture is not None:
+        picture = observation.picture.y.to(y)
+        seen = torch.ones((), dtype=torch.bool) if observation.picture.known is None else observation.picture.known
+        seen = seen.to(y.device).broadcast_to(picture.shape)
+        run.picture = tuple(  # type: ignore[assignment]
+            part.repeat_interleave(batch // len(part), dim=0) for part in (picture, seen)
+        )
     return run
 
 

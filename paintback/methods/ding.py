@@ -28,12 +28,13 @@ from torch import Tensor
 from paintback.methods.base import Method, Run, Time, ancestral_std, option
 from paintback.schedules import Coordinates
 
-Eta = Literal["square", "sqrt", "ddpm", "ddim"]
+Eta = Literal["square", "sqrt", "ddpm", "ddim", "zero"]
 ETAS: dict[str, Callable[[Time, Time], float]] = {
     "square": lambda t, s: s.sigma * (1 - s.alpha),
     "sqrt": lambda t, s: s.sigma * math.sqrt(1 - s.alpha),
     "ddpm": ancestral_std,
     "ddim": lambda t, s: 0.01 * ancestral_std(t, s),
+    "zero": lambda t, s: 0.0,
 }
 
 
@@ -43,7 +44,8 @@ class Ding(Method):
 
     Attributes:
         sigma_y: softness of the known entries where the observation itself is noiseless.
-        eta: standard deviation of the transition; "square" is the paper's.
+        eta: standard deviation of the transition; "square" is the paper's. With "zero" gamma is 0: y is not looked at
+            before the last paste, and the run is DDIM's, which it can be checked against.
         delayed: take x1(x_t) in place of x1(z): one evaluation a step.
     """
 

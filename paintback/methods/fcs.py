@@ -77,6 +77,7 @@ class Fcs(Method):
     title: ClassVar[str] = "FCS: Jacobian-vector steps by finite differences"
     paper: ClassVar[str] = "arXiv:2410.18804"
     takes_operator: ClassVar[bool] = True
+    decodes: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))
     inner_steps: int = option(5, "corrections before every step", low=0)

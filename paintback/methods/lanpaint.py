@@ -91,6 +91,7 @@ class LanPaint(Method):
     name: ClassVar[str] = "lanpaint"
     title: ClassVar[str] = "LanPaint: bidirectionally guided Langevin dynamics inside every step"
     paper: ClassVar[str] = "arXiv:2502.03491"
+    needs_score: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))
     inner_steps: int = option(5, "Langevin iterations before every step", low=0)

@@ -8,8 +8,9 @@ One step t -> s, D the decoder of a latent model, A the mask or a linear operato
 
 Everything said of `dps` holds; for a pixel model D is the identity and the two are one.
 
-Pictures behind a latent mask: a run knows the observation in the model's space. Its picture is D(y), known where the
-latent mask is, enlarged to pixels. That is our reconstruction; the paper has the picture itself.
+Pictures behind a latent mask: the observation carries the picture that its y is the encoding of, and the residual is
+taken there, on every known pixel, as in the paper. Where a caller gives latents alone, D(y) stands for the picture,
+known where the latent mask is, enlarged to pixels; that is our reconstruction.
 Cost of N intervals: N evaluations, N - 1 gradients, and as many through the decoder.
 """
 
@@ -34,6 +35,8 @@ def picture_observation(run: Run) -> tuple[Tensor, Tensor]:
     """The observation as pictures: y and known, (B, C, H, W); for an operator, y and a mask of nothing."""
     if run.operator or type(run.codec) is Codec:
         return run.y, run.known
+    if run.picture is not None:
+        return run.picture
     if "picture" not in run.memory:
         y = run.codec.decode(run.y)
         known = run.known.flatten(2).all(1).reshape(run.batch, 1, *run.shape[2:]).to(y)
@@ -68,6 +71,7 @@ class Ldps(Dps):
     name: ClassVar[str] = "ldps"
     title: ClassVar[str] = "LDPS: DPS with the decoder inside the residual"
     paper: ClassVar[str] = "arXiv:2307.00619"
+    decodes: ClassVar[bool] = True
 
     def pull(self, run: Run, x0: Tensor) -> Tensor:
         """Minus the gradient of the residual's norm with respect to x0, through the decoder."""

@@ -52,6 +52,7 @@ class P2l(Method):
     title: ClassVar[str] = "P2L: latent DPS with a tuned prompt and a projection"
     paper: ClassVar[str] = "arXiv:2310.01110"
     takes_operator: ClassVar[bool] = True
+    decodes: ClassVar[bool] = True
     needs_vjp: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))

@@ -18,6 +18,10 @@ full text could not be opened here), as is eta = 1. "posterior" corrects the sco
 Choices: noiseless operators take A^+ (y - A x0) / r_t^2, noisy ones a conjugate-gradient solve in the measurements'
 space, without network calls. The last look is corrected too: form "paper" with s = 0, or x0'. Where alpha_t = 0 the
 state tells nothing about the picture and "posterior" is the unguided step; the gradient is computed and counted.
+
+Other people's code: azula 0.11.1 adds alpha_s alpha_t r_t^2 g, that is "paper" times alpha_s, which pulls less while
+s is noisy, and takes no sigma_y. With that factor ours has its numbers on the closed-form problems: on A it is worse at
+10 steps (KL 0.22, without it 0.16) and better at 50 and 100 (0.040 and 0.052, without it 0.064 and 0.070).
 Cost of N intervals: N evaluations, N gradients.
 """
 

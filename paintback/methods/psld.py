@@ -43,6 +43,7 @@ class Psld(Method):
     title: ClassVar[str] = "PSLD: latent DPS with a gluing term"
     paper: ClassVar[str] = "arXiv:2307.00619"
     takes_operator: ClassVar[bool] = True
+    decodes: ClassVar[bool] = True
     needs_vjp: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))

@@ -16,6 +16,12 @@ else 0), or at the picture to refine.
 An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall short, and its spread is not
 the posterior's. For linear operators see `data_term`. The data term is not divided by sigma_y^2: for noisy observations
 lambda is the balance (our reading).
+
+Other people's code: DING's repository runs RED-diff on flow models with steps of 0.2, lambda 0.25 and a constant
+weight, w_t = lambda without sigma_t / alpha_t: in terms of lambda (mu - x0) little while x_t is noisy and much at the
+end. With that one change ours has its numbers: on problem A, KL 0.263 at 20 steps and 0.004 at 50 (0.291 and 0.004 with
+its N - 1 evaluations; there 0.286 and 0.0039), then 0.042 at 100 and 0.15 at 200, as its spread passes the posterior's,
+and y is missed by 0.16. With the paper's weight, as here: 0.404, 0.108 and 0.127 at 20, 50 and 100.
 Cost of N intervals: N evaluations.
 """
 

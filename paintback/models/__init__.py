@@ -17,22 +17,32 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
     """Loads a model by name.
 
     Args:
-        name: an embedded model's name, or the path of a safetensors file that `paintback train prior` wrote.
+        name: an embedded model's name, the path of a safetensors file that `paintback train prior` or `paintback
+            convert` wrote, or of a research checkpoint (.pt, .pkl), the folder of a diffusers pipeline, or its id on
+            the Hub ("owner/name").
         device: a torch device or its name; None chooses.
         dtype: a torch dtype; None for the family's own.
 
     Raises:
         ValueError: if there is no such model.
     """
+    from paintback.models.checkpoints import load_checkpoint
     from paintback.models.embedded import load_embedded
 
     card = find(str(name))
     if card is not None:
         return load_embedded(card.weights, name=card.name, device=device, dtype=dtype)
     path = Path(name)
+    if (checkpoint := load_checkpoint(path, device=device, dtype=dtype)) is not None:
+        return checkpoint
     if path.suffix == ".safetensors" and path.is_file():
         return load_embedded(path, device=device, dtype=dtype)
+    if (path / "model_index.json").is_file() or (not path.exists() and str(name).count("/") == 1):
+        from paintback.models.diffusers import load_pipeline
+
+        return load_pipeline(name, device=device, dtype=dtype)
     names = ", ".join(card.name for card in catalogue())
     raise ValueError(
-        f"There is no model {str(name)!r}; give one of {names}, or the path of your own weights (.safetensors)."
+        f"There is no model {str(name)!r}; give one of {names}, the path of your own weights (.safetensors), or a "
+        "diffusers pipeline's folder or Hub id."
     )

@@ -26,6 +26,8 @@ class Model:
         device: where it runs.
         dtype: of the network.
         sampler: what it is sampled with where the user names no method.
+        distilled: whether guidance was distilled into the network, whose output is then no longer a denoiser's mean.
+        largest_area: pixels that the network takes at most; None for any number.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Model:
     device: device
     dtype: dtype
     sampler: Sampler = field(default_factory=Sampler, kw_only=True)
+    distilled: bool = field(default=False, kw_only=True)
+    largest_area: int | None = field(default=None, kw_only=True)
 
     def denoiser(
         self,
@@ -45,6 +49,11 @@ class Model:
         guidance_scale: float | None = None,
     ) -> Denoiser:
         """The frozen denoiser for a prompt.
+
+        Args:
+            prompt: text, for models that take one.
+            negative_prompt: text, likewise.
+            guidance_scale: of classifier-free guidance; None for the model's own.
 
         Raises:
             ValueError: if the model does not take prompts and one is given.
@@ -58,3 +67,6 @@ class Model:
     def to_picture(self, x: Tensor) -> Tensor:
         """The model's colours to (B, 3, H, W) in [-1, 1]."""
         return x if self.channels == 3 else x.expand(-1, 3, -1, -1)
+
+    def release(self) -> None:
+        """Called after every use; for models whose modules come and go between devices."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["WEIGHTS", "Card", "Sampler", "catalogue", "find", "recommended"]
+__all__ = ["TRAINED", "WEIGHTS", "Card", "Sampler", "catalogue", "find", "recommended"]
 
+TRAINED = "trained"  # in place of a method: the model takes the mask itself
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -89,8 +90,10 @@ def recommended(name: str) -> Sampler:
     """The sampler that a model's weights recommend, without loading them; the common default where they name none.
 
     Args:
-        name: a shipped model's name, or the path of a file or folder.
+        name: a shipped model's name, or the path of a file or folder, or a Hub id.
     """
+    if takes_mask(name):
+        return Sampler(TRAINED)
     card = find(name)
     path = Path(name) if card is None else card.weights
     if path.suffix != ".safetensors" or not path.is_file():
@@ -98,3 +101,25 @@ def recommended(name: str) -> Sampler:
     meta = _header(path).get("__metadata__", {})
     assert isinstance(meta, dict)
     return Sampler(**json.loads(meta.get("sampler", "{}")))
+
+
+def takes_mask(name: str) -> bool:
+    """Whether a pipeline was trained to inpaint, by its `model_index.json`, in a folder or already got from the Hub.
+
+    Args:
+        name: the folder or the Hub id.
+    """
+    index: str | Path | None = Path(name) / "model_index.json"
+    if not Path(name).exists() and name.count("/") == 1:
+        try:
+            from huggingface_hub import try_to_load_from_cache
+        except ImportError:
+            return False
+        found = try_to_load_from_cache(name, "model_index.json")
+        index = found if isinstance(found, str) else None
+    if index is None or not Path(index).is_file():
+        return False
+    from paintback.models.diffusers import FAMILIES
+
+    kind = json.loads(Path(index).read_text(encoding="utf-8")).get("_class_name")
+    return FAMILIES.get(str(kind), ("",))[0] == "trained"

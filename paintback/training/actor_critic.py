@@ -23,6 +23,9 @@ Our reconstruction, each a field of `Rules`:
     mirrored   the second half of the rows repeats the problems of the first with the opposite noise, and the mean
                advantage of such a pair is taken away from both: what does not depend on the noise's sign, above all
                the luck of the hidden picture, cancels, at a bias of order s^2.
+    cells      the policy's noise is the same over squares of so many pixels, still of variance s^2 an entry, so that
+               E (beta/2) ||A||^2 stays: far fewer independent directions, and so far less noise in the gradient. The
+               actor's finer parts are then taught by the running cost alone. The paper's noise is independent (1).
     actor      not the paper's: "pathwise", sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
                through the backbone; "adjoint", backpropagation through the whole noiseless rollout, step by step from
                the end, p_K = dPsi/dx, p_k = d/dx_k [ p_{k+1} x_{k+1} + (beta/2) ||u_k||^2 dt_k ] and the same by phi:
@@ -89,6 +92,7 @@ class Rules:
         trace: (ii).
         balanced: weights of the steps.
         mirrored: pairs of rows; the noise that `Learner.update` is given must be such.
+        cells: side of the squares over which that noise is the same.
         clip: largest norm of a gradient.
     """
 
@@ -100,6 +104,7 @@ class Rules:
     trace: float = 0.0
     balanced: bool = False
     mirrored: bool = False
+    cells: int = 1
     clip: float = 1.0
 
 
@@ -253,7 +258,8 @@ class Learner:
         if run.slope is not None:
             loss = ((u * run.slope.flatten(2)).sum(2) + running_cost(u, rules.beta)) * dt
         else:
-            loss = (u * noise.flatten(2)).sum(2) * advantage / std
+            # the density is that of a square's mean, of which every entry of u is a part of 1 / cells^2
+            loss = (u * noise.flatten(2)).sum(2) * advantage / (std * rules.cells**2)
             if rules.centred:
                 loss = loss + running_cost(u, rules.beta) * dt
         self._descend(0, (loss * (dt if rules.balanced else torch.ones_like(dt))).sum(0).mean())

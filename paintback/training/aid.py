@@ -31,9 +31,9 @@ from paintback.schedules import EDM, Time
 from paintback.training.actor_critic import Actor, Learner, Rules, Task
 from paintback.training.data import Pictures, prefetch
 from paintback.training.masks import KINDS, mixed_masks
-from paintback.training.prior import _cut_log, _whole
+from paintback.training.prior import cut_log, whole
 
-__all__ = ["AidTraining", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
+__all__ = ["AidTraining", "Autocast", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
 
 WEIGHTS, STATE, LOG = "aid.safetensors", "state.safetensors", "log.jsonl"
 
@@ -52,6 +52,7 @@ class AidTraining:
         trace: 0 for the paper's TD residual, 1 for Monte-Carlo advantages.
         mirrored: pairs of rows with opposite noise.
         balanced: weights of the steps; see `actor_critic.py`.
+        cells: side of the squares, moved at random, over which the policy's noise is the same; see `actor_critic.py`.
         known: "guided" by the module alone (the paper), or "replaced": D is y there.
         w_known: weight of the known part in Psi.
         w_hidden: weight of the hidden part.
@@ -73,6 +74,7 @@ class AidTraining:
     trace: float = 1.0
     mirrored: bool = True
     balanced: bool = True
+    cells: int = 1
     known: str = "guided"
     w_known: float = 1.0
     w_hidden: float = 1.0
@@ -94,15 +96,16 @@ class AidTraining:
             trace=self.trace,
             balanced=self.balanced,
             mirrored=self.mirrored,
+            cells=self.cells,
         )
 
 
-class _Autocast(Denoiser):
+class Autocast(Denoiser):
     """A denoiser whose network runs in bfloat16 where that is safe."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(inner.schedule)
-        self.inner = inner
+        self.inner, self.shape = inner, inner.shape
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         with torch.autocast(x.device.type, torch.bfloat16):
@@ -141,6 +144,15 @@ def draw_task(pictures: Tensor, known: Tensor, noise: Tensor, training: AidTrain
     """
     y = torch.where(known, pictures, 0.0)
     return Task(noise * sigma_max, y, known, psi(pictures, y, known, training.w_known, training.w_hidden))
+
+
+def _in_cells(noise: Tensor, side: int, rng: torch.Generator) -> Tensor:
+    """The noise of one entry of every square for all of its entries; the squares begin at a random corner."""
+    if side == 1:
+        return noise
+    corner = torch.randint(side, (2,), generator=rng).tolist()
+    square = noise[..., ::side, ::side].repeat_interleave(side, -1).repeat_interleave(side, -2)
+    return square.roll(corner, (-2, -1))
 
 
 def _mirror(x: Tensor, sign: int = 1) -> Tensor:
@@ -182,14 +194,16 @@ def train_aid(
     """
     if pictures.channels != network.channels:
         raise ValueError(f"The pictures have {pictures.channels} channels and the model {network.channels}.")
+    if pictures.size % training.cells:
+        raise ValueError(f"cells must divide the pictures' side, {pictures.size}; got {training.cells}.")
     actor, critic, ema, start, before = _open(out / STATE if resume else None, network, training)
     network = actor.config
     if start >= training.steps:
         raise ValueError(f"The weights have seen {start} steps already; ask for more than that, got {training.steps}.")
     out.mkdir(parents=True, exist_ok=True)
-    _cut_log(out / LOG, start)
+    cut_log(out / LOG, start)
     shape = (pictures.channels, pictures.size, pictures.size)
-    wrapped = _Autocast(denoiser.in_coordinates("edm")) if training.autocast else denoiser
+    wrapped = Autocast(denoiser.in_coordinates("edm")) if training.autocast else denoiser
     learner = Learner(wrapped, actor, critic, training.rules(math.prod(shape)), training.learning_rate)
     count = training.batch // 2 if training.mirrored else training.batch
     watched, grid = _held_out(pictures, training, network.sigma_max), levels(training.rollout, network.sigma_max)
@@ -214,7 +228,7 @@ def train_aid(
         known = mixed_masks(training.seed, step, count, pictures.size)
         first = torch.randn(batch.shape, generator=rng)
         shift = float(torch.rand((), generator=rng)) * 0.9
-        noise = torch.randn(training.rollout, count, *shape, generator=rng)
+        noise = _in_cells(torch.randn(training.rollout, count, *shape, generator=rng), training.cells, rng)
         if training.mirrored:
             batch, known, first, noise = _mirror(batch), _mirror(known), _mirror(first), _mirror(noise, -1)
         done = step - start
@@ -296,23 +310,26 @@ def _save(
     named = {"actor": actor, "critic": critic, "ema": ema}
     state = {f"{name}.{key}": v for name, module in named.items() for key, v in module.state_dict().items()}
     for name, tensors in ((STATE, state), (WEIGHTS, ema.state_dict())):
-        with _whole(out / name) as temporary:
+        with whole(out / name) as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, header)
 
 
-def export_guidance(checkpoint: Path, out: Path) -> Path:
+def export_guidance(checkpoint: Path, out: Path, *, sigma_low: float | None = None) -> Path:
     """Writes the weights of `train_aid` as float16, to ship them.
 
     Args:
         checkpoint: `aid.safetensors` of a training run.
         out: the file to write.
+        sigma_low: the level below which the module is silent; None as trained.
 
     Returns:
         `out`.
     """
     module, header = load_guidance(checkpoint)
+    if sigma_low is not None:
+        header["config"] = json.dumps(asdict(replace(module.config, sigma_low=sigma_low)))
     half = {key: value.to(torch.float16).contiguous() for key, value in module.state_dict().items()}
-    with _whole(out) as temporary:
+    with whole(out) as temporary:
         save_file(half, temporary, header)
         temporary.chmod(0o644)
     return out

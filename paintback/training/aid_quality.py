@@ -1,20 +1,28 @@
-"""What a guidance is worth: AID against replacement at equal evaluations, on held-out pictures with known answers."""
+"""What a guidance is worth: AID against replacement at equal evaluations, on held-out pictures with known answers.
+
+Intervals are 95 %, of Student's t over source pictures: samples of one hole and crops of one picture count as one.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 from torch import Tensor
 from tqdm import tqdm
 
 from paintback.denoiser import Denoiser
-from paintback.methods import get
+from paintback.methods import Method, get
+from paintback.methods.aid import Aid
+from paintback.models.guidance import Guidance
 from paintback.observation import Observation
+from paintback.training.amortized import Amortized, load_amortized
 from paintback.training.data import Pictures
 from paintback.training.masks import one_mask
 
@@ -28,16 +36,17 @@ class Quality:
     Attributes:
         mask: kind.
         method: and its path, where it has one.
-        psnr: mean over pictures of the PSNR in the hole, dB, of one sample; pictures in [-1, 1], peak 2.
+        psnr: mean of the PSNR in the hole, dB, of one sample; pictures in [-1, 1], peak 2.
         psnr_ci: half width of its 95 % confidence interval.
         mse: mean squared error in the hole.
         mse_ci: half width of its 95 % confidence interval.
-        gain: mean over pictures of this mse minus that of the first method; negative is better.
+        gain: mean of this mse minus that of the first method; negative is better.
         gain_ci: half width of its 95 % confidence interval, paired by picture.
         diversity: standard deviation over samples of a hidden pixel, mean over hidden pixels and pictures.
         mean_mse: squared error of the mean of those samples.
         evaluations: of the backbone, per sample.
-        pictures: how many.
+        pictures: how many, with a hole each.
+        sources: different pictures that they were made from.
     """
 
     mask: str
@@ -52,6 +61,7 @@ class Quality:
     mean_mse: float
     evaluations: float
     pictures: int
+    sources: int
 
 
 @torch.no_grad()
@@ -64,6 +74,9 @@ def measure(
     steps: int = 20,
     solver: str = "euler",
     samples: int = 2,
+    rival: Path | None = None,
+    sigma_lows: Sequence[float] = (),
+    others: Sequence[str] = (),
     kinds: tuple[str, ...] = ("box", "half", "strokes"),
     seed: int = 0,
     out: Path | None = None,
@@ -73,29 +86,39 @@ def measure(
 
     Args:
         denoiser: the backbone.
-        pictures: held-out ones; `count` of them are drawn without regard to order.
+        pictures: held-out ones.
         guidance: path of the module; None for the shipped one.
         count: pictures of every kind of mask.
         steps: grid intervals N.
         solver: of all methods.
         samples: of every picture.
+        rival: weights of `train amortized`, measured too.
+        others: names of further methods, with their defaults at as many steps.
+        sigma_lows: levels below which the module is silent, measured each in place of its own.
         kinds: of masks.
         seed: of pictures, masks and samples.
         out: folder for a grid of samples of every kind of mask; None for none.
         progress: show a progress bar.
     """
-    methods = {
+    aid = get("aid", solver=solver, guidance=guidance)
+    methods: dict[str, Method] = {
         "replacement": get("replacement", solver=solver),
         "replacement, fixed noise": get("replacement", solver=solver, path="fixed"),
-        "aid": get("aid", solver=solver, guidance=guidance),
+        "aid": aid,
     }
-    truth = pictures.batch(seed + 50_021, 0, count)
+    if sigma_lows:
+        methods = {"replacement": methods["replacement"]}
+        methods |= {f"aid, silent below {low:g}": _silent(aid, denoiser, low) for low in sigma_lows}
+    methods |= {name: get(name) for name in others}
+    if rival is not None:
+        methods["amortized"] = Amortized(network=load_amortized(rival)[0], solver=solver)  # type: ignore[arg-type]
+    truth, sources = pictures.spread(seed + 50_021, count)
     rows = []
     bar = tqdm(total=len(kinds) * len(methods) * count, disable=not progress, unit="picture")
     for kind in kinds:
         rng = np.random.default_rng((seed, *kind.encode()))
         hole = np.stack([one_mask(kind, pictures.size, rng) for _ in range(count)])
-        known = ~torch.from_numpy(hole)[:, None]
+        known = ~torch.from_numpy(hole)[:, None].expand_as(truth)
         y = torch.where(known, truth, 0.0)
         first, shown = None, [truth[:12], torch.where(known, truth, -1.0)[:12]]
         for name, method in methods.items():
@@ -123,8 +146,9 @@ def measure(
             mean = _in_hole((got.mean(1, keepdim=True) - truth[:, None]).square(), known)
             rows.append(
                 Quality(
-                    kind, name, *_interval(psnr), *_interval(error), *_interval(error - first),
-                    float(spread.mean()), float(mean.mean()), float(evaluations), count,
+                    kind, name, *_interval(psnr, sources), *_interval(error, sources),
+                    *_interval(error - first, sources), float(spread.mean()), float(mean.mean()),
+                    float(evaluations), count, len(set(sources)),
                 )
             )  # fmt: skip
             shown += [got[:12, 0], got[:12, -1]]
@@ -133,16 +157,27 @@ def measure(
     return rows
 
 
+def _silent(aid: Method, denoiser: Denoiser, sigma_low: float) -> Method:
+    """The same method with another level below which its module is silent."""
+    assert isinstance(aid, Aid)
+    module, replaced = aid.module(denoiser)
+    assert isinstance(module, Guidance)
+    module.config = replace(module.config, sigma_low=sigma_low)
+    return get("aid", solver=aid.solver, guidance=module, known="replaced" if replaced else "guided")
+
+
 def _in_hole(values: Tensor, known: Tensor) -> Tensor:
     """(n, k, C, H, W) -> (n, k), means over hidden entries."""
     hidden = ~known[:, None].expand_as(values)
     return torch.where(hidden, values, 0.0).flatten(2).sum(2) / hidden.flatten(2).sum(2)
 
 
-def _interval(values: Tensor) -> tuple[float, float]:
-    """Mean over pictures, and half the width of its 95 % interval; the samples of one picture count as one."""
-    each = values.double().mean(1)
-    return float(each.mean()), float(1.96 * each.std() / len(each) ** 0.5)
+def _interval(values: Tensor, sources: Sequence[int]) -> tuple[float, float]:
+    """Mean over sources of (n, k) values, and half the width of its 95 % interval; NaN for a single source."""
+    each, owner = values.double().mean(1), torch.tensor(sources)
+    means = torch.stack([each[owner == source].mean() for source in sorted(set(sources))])
+    reach = float(student.ppf(0.975, max(1, len(means) - 1))) / len(means) ** 0.5
+    return float(means.mean()), reach * float(means.std()) if len(means) > 1 else math.nan
 
 
 def _grid(rows: list[Tensor], path: Path) -> None:

@@ -63,6 +63,14 @@ class Pictures:
         """Returns (size, channels, self.size, self.size), float32 in [-1, 1]; a function of its arguments alone."""
         raise NotImplementedError
 
+    def spread(self, seed: int, size: int) -> tuple[Tensor, list[int]]:
+        """Pictures to measure on, of as many different sources as there are.
+
+        Returns:
+            What `batch` returns, and the number of the picture that each was made from.
+        """
+        return self.batch(seed, 0, size), list(range(size))
+
 
 class IdxPictures(Pictures):
     """All pictures of an IDX file, padded on all sides with black to a multiple of 8, and mirrored at random.
@@ -70,12 +78,17 @@ class IdxPictures(Pictures):
     Args:
         path: the IDX file, (N, H, W) unsigned bytes.
         mirror: whether half of the pictures are flipped left to right.
+        only: (first, end) of those to take; None for all.
     """
 
-    def __init__(self, path: Path, *, mirror: bool = True) -> None:
+    def __init__(self, path: Path, *, mirror: bool = True, only: tuple[int, int] | None = None) -> None:
         pictures = read_idx(path)
         if pictures.ndim != 3:
             raise ValueError(f"{path} holds an array of shape {pictures.shape}; expected (N, H, W) pictures.")
+        if only is not None:
+            if not 0 <= only[0] < only[1] <= len(pictures):
+                raise ValueError(f"{path} holds pictures 0 to {len(pictures)}; got the range {only[0]}:{only[1]}.")
+            pictures = pictures[slice(*only)]
         self.size = -(-max(pictures.shape[1:]) // 8) * 8
         pads = [((self.size - side) // 2, self.size - side - (self.size - side) // 2) for side in pictures.shape[1:]]
         self.pictures = torch.from_numpy(np.pad(pictures, ((0, 0), *pads)))
@@ -83,9 +96,17 @@ class IdxPictures(Pictures):
 
     def batch(self, seed: int, step: int, size: int) -> Tensor:
         rng = np.random.default_rng((seed, step))
-        x = self.pictures[torch.from_numpy(rng.integers(self.count, size=size))].float().div_(127.5).sub_(1)
+        return self._take(rng.integers(self.count, size=size), rng)
+
+    def spread(self, seed: int, size: int) -> tuple[Tensor, list[int]]:
+        rng = np.random.default_rng((seed, 2))
+        chosen = np.resize(rng.permutation(self.count), size)
+        return self._take(chosen, rng), chosen.tolist()
+
+    def _take(self, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
+        x = self.pictures[torch.from_numpy(chosen)].float().div_(127.5).sub_(1)
         if self.mirror:
-            flip = torch.from_numpy(rng.random(size) < 0.5)
+            flip = torch.from_numpy(rng.random(len(chosen)) < 0.5)
             x[flip] = x[flip].flip(-1)
         return x[:, None]
 
@@ -123,26 +144,35 @@ class PictureFolder(Pictures):
 
     def batch(self, seed: int, step: int, size: int) -> Tensor:
         rng = np.random.default_rng((seed, step))
-        out = np.empty((size, self.size, self.size, 3), np.uint8)
-        for i in range(size):
-            picture = self.pictures[rng.integers(self.count)]
-            side = self.size
-            if rng.random() >= self.native:
-                side = round(side * (min(picture.size) / side) ** rng.random())
-            left = int(rng.integers(picture.width - side + 1))
-            top = int(rng.integers(picture.height - side + 1))
-            box = (left, top, left + side, top + side)
-            crop = np.asarray(picture.resize((self.size, self.size), Image.Resampling.BOX, box=box))
-            out[i] = crop[:, ::-1] if self.mirror and rng.random() < 0.5 else crop
-        return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return _stacked([self._crop(self.pictures[rng.integers(self.count)], rng) for _ in range(size)])
+
+    def spread(self, seed: int, size: int) -> tuple[Tensor, list[int]]:
+        rng = np.random.default_rng((seed, 2))
+        chosen = np.resize(rng.permutation(self.count), size).tolist()
+        return _stacked([self._crop(self.pictures[k], rng) for k in chosen]), chosen
+
+    def _crop(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        side = self.size
+        if rng.random() >= self.native:
+            side = round(side * (min(picture.size) / side) ** rng.random())
+        left = int(rng.integers(picture.width - side + 1))
+        top = int(rng.integers(picture.height - side + 1))
+        box = (left, top, left + side, top + side)
+        crop = np.asarray(picture.resize((self.size, self.size), Image.Resampling.BOX, box=box))
+        return crop[:, ::-1] if self.mirror and rng.random() < 0.5 else crop
 
 
-def open_pictures(path: Path, *, size: int = 64) -> Pictures:
+def _stacked(crops: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def open_pictures(path: Path, *, size: int = 64, only: tuple[int, int] | None = None) -> Pictures:
     """Opens a folder of pictures or an IDX file.
 
     Args:
         path: a folder or a file.
         size: side of the training crops; an IDX file brings its own.
+        only: (first, end) of the pictures of an IDX file to take; None for all.
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
@@ -150,7 +180,11 @@ def open_pictures(path: Path, *, size: int = 64) -> Pictures:
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}; give a folder of pictures or an IDX file.")
-    return PictureFolder(path, size=size) if path.is_dir() else IdxPictures(path)
+    if not path.is_dir():
+        return IdxPictures(path, only=only)
+    if only is not None:
+        raise ValueError(f"A range of pictures goes with an IDX file, and {path} is a folder; give another folder.")
+    return PictureFolder(path, size=size)
 
 
 def prefetch(pictures: Pictures, seed: int, start: int, stop: int, size: int) -> Iterator[Tensor]:

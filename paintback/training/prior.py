@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from paintback.models.embedded import load_unet
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import Pictures, prefetch
 
-__all__ = ["PriorTraining", "edm_loss", "held_out_loss", "train_prior"]
+__all__ = ["PriorTraining", "beside", "check", "cut_log", "edm_loss", "fit", "held_out_loss", "train_prior", "whole"]
 
 
 @dataclass(frozen=True)
@@ -62,25 +62,39 @@ class PriorTraining:
     autocast: bool = False
 
 
-def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor, known: Tensor | None = None) -> Tensor:
     """EDM's weighted denoising loss.
 
     Args:
-        model: the raw network F.
+        model: the raw network F; with `known`, one that sees y and the mask beside x.
         x0: (B, C, H, W), clean pictures in [-1, 1].
         sigma: (B,), noise levels.
         noise: of x0's shape, standard normal.
+        known: (B, 1, H, W) bool, True = given to the network, and then no part of the loss.
 
     Returns:
-        A scalar: mean over all entries of |F - (x0 - c_skip x) / c_out|^2.
+        A scalar: mean over all entries, or all that are not given, of |F - (x0 - c_skip x) / c_out|^2.
     """
     data = model.config.sigma_data
     s = sigma[:, None, None, None]
     total = (s**2 + data**2).sqrt()
     x = x0 + s * noise
     target = (x0 - x * (data / total) ** 2) * total / (s * data)
-    error: Tensor = model(x / total, sigma.log() / 4).float() - target
-    return error.square().mean()
+    seen = x / total if known is None else beside(x / total, x0, known)
+    error: Tensor = model(seen, sigma.log() / 4).float() - target
+    return error.square().mean() if known is None else error.square()[~known.expand_as(error)].mean()
+
+
+def beside(x: Tensor, y: Tensor, known: Tensor) -> Tensor:
+    """What a network that takes the mask sees: (B, 2 C + 1, H, W), the scaled state, y where known, the mask.
+
+    Args:
+        x: (B, C, H, W), c_in times the state.
+        y: (B, C, H, W); its hidden values are dropped.
+        known: (B, 1, H, W) bool, True = given.
+    """
+    m = known.to(x)
+    return torch.cat((x, torch.where(known, y, 0.0), m), dim=1)
 
 
 @torch.no_grad()
@@ -143,15 +157,46 @@ def train_prior(
             model, header = load_unet(resume)
             model = model.train().requires_grad_(True)
             start, seconds_before = int(header.get("step", 0)), float(header.get("seconds", 0))
-    _check(pictures, model.config, start, training.steps)
+    check(pictures, model.config, start, training.steps)
     out.mkdir(parents=True, exist_ok=True)
-    _cut_log(out / "log.jsonl", start)
+    cut_log(out / "log.jsonl", start)
+    return fit(
+        model, pictures, out / "model.safetensors", training=training, start=start, seconds_before=seconds_before,
+        progress=progress,
+    )  # fmt: skip
+
+
+def fit(
+    model: UNet,
+    pictures: Pictures,
+    weights: Path,
+    *,
+    training: PriorTraining,
+    start: int = 0,
+    seconds_before: float = 0.0,
+    masks: Callable[[int], Tensor] | None = None,
+    more: Mapping[str, str] | None = None,
+    progress: bool = True,
+) -> Path:
+    """The loop of `train_prior`, for any model that takes what a `UNet` takes.
+
+    Args:
+        model: the raw network.
+        pictures: what to train on.
+        weights: file of the EMA; the log and the samples go beside it.
+        training: the recipe.
+        start: steps that the model has seen.
+        seconds_before: and how long they took.
+        masks: step -> (batch, 1, H, W) bool, True = given, for a model that takes the mask.
+        more: further entries of the header.
+        progress: show a progress bar.
+    """
+    out = weights.parent
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), training.learning_rate, betas=(0.9, 0.99), weight_decay=training.weight_decay
     )
-    weights = out / "model.safetensors"
     began = saved = time.monotonic()
     mean_loss = float("nan")
     batches = prefetch(pictures, training.seed, start, training.steps, training.batch)
@@ -166,8 +211,9 @@ def train_prior(
         )
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * rate
+        known = None if masks is None else masks(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast):
-            loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise)
+            loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise, known)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -195,15 +241,16 @@ def train_prior(
                 "training_size": str(pictures.size),
                 "loss": f"{mean_loss:.5f}",
                 "seconds": f"{seconds:.0f}",
+                **(more or {}),
             }
-            with _whole(weights) as temporary:
+            with whole(weights) as temporary:
                 save_file({key: value.contiguous() for key, value in ema.state_dict().items()}, temporary, header)
-        if last or (step + 1) % training.sample_every == 0:
+        if masks is None and (last or (step + 1) % training.sample_every == 0):
             _sample_grid(ema, pictures.size, out / f"samples-{step + 1:07d}.png")
     return weights
 
 
-def _check(pictures: Pictures, config: UNetConfig, start: int, steps: int) -> None:
+def check(pictures: Pictures, config: UNetConfig, start: int, steps: int) -> None:
     """One clear ValueError where training cannot start."""
     if pictures.channels != config.channels:
         raise ValueError(
@@ -218,18 +265,18 @@ def _check(pictures: Pictures, config: UNetConfig, start: int, steps: int) -> No
         raise ValueError(f"The weights have seen {start} steps already; ask for more than that in all, got {steps}.")
 
 
-def _cut_log(path: Path, step: int) -> None:
+def cut_log(path: Path, step: int) -> None:
     """Drops the lines after the step that training goes on from, which will be written again."""
     if path.exists():
         lines = [
             line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
         ]
-        with _whole(path) as temporary:
+        with whole(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in lines))
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes the place of `path` when it is complete, and on the disk."""
     temporary = path.with_name(f"{path.name}.partial")
     try:
@@ -259,5 +306,5 @@ def _sample_grid(model: UNet, size: int, path: Path, *, side: int = 6, steps: in
         x = x0 + (x - x0) * (s / t)
     tiles = x.unflatten(0, (side, side)).permute(0, 3, 1, 4, 2).reshape(side * size, side * size, -1)
     pixels = tiles.clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
-    with _whole(path) as temporary:
+    with whole(path) as temporary:
         Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(temporary, "PNG")

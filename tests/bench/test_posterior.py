@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from paintback.bench import posterior
-from paintback.bench.cases import CASES, NOISE, case
+from paintback.bench.cases import CASES, NOISE, Case, case
+from paintback.bench.guidance import optimal_guidance
 from paintback.bench.lanpaint_figure import cells as figure_cells
 from paintback.bench.lanpaint_figure import norm_ratio
 from paintback.bench.posterior import Cell, Score, Store, Summary, run, run_cell, summarise
 from paintback.bench.posterior_report import crossing, markdown, to_json
 from paintback.methods import get
 from paintback.methods.base import Method
+from paintback.models.guidance import Guide
+from paintback.observation import Observation
+from paintback.priors import GaussianMixture
+from paintback.schedules import EDM
+from paintback.training.actor_critic import Learner, Task
+from paintback.training.aid import AidTraining, levels, psi
 
 
 def cell(name: str = "ddnm", problem: str = "A", steps: int = 5, seed: int = 0, **fields: object) -> Cell:
@@ -50,7 +58,7 @@ def test_measured_problems_are_those_of_the_references() -> None:
     assert case("B").posterior.mean().item() == pytest.approx(0.96, abs=1e-3)
     assert case("C").posterior.mean().item() == pytest.approx(0.366, abs=1e-3)
     assert case("C2").posterior.covariance().sqrt().item() == pytest.approx(1.376, abs=1e-3)
-    assert case("D").particles == 2000
+    assert case("D").particles == case("F").particles == 2000
     assert case("F").shape == (1, 8, 8)
     assert case("F").posterior.dim == 16
 
@@ -103,6 +111,46 @@ def test_cells_follow_the_papers_models() -> None:
     assert {c.schedule for c in posterior.cells({"ding": get("ding")}, ["A"], [5], 1, 10, "edm")} == {"edm"}
     with pytest.raises(ValueError, match="Unknown problem"):
         posterior.cells({}, ["X"], [5], 1, 10)
+
+
+# ------------------------------------------------------------------------------------------------------ AID's module
+
+
+@pytest.mark.parametrize("name", ["A", "E", "F", "A-noisy"])
+def test_no_other_guidance_costs_less(name: str) -> None:
+    at = case(name)
+    known = at.observation.known
+    assert known is not None
+    denoiser, training = at.prior.denoiser(EDM(), at.shape), AidTraining()
+    learner = Learner(denoiser, nn.Linear(1, 1), nn.Linear(1, 1), training.rules(known.numel()))
+    rng = torch.Generator().manual_seed(0)
+    y = at.observation.y.double().expand(500, *at.shape)
+    truth = y.clone()
+    truth[:, ~known] = at.posterior.sample(500, rng)
+    start = 80 * torch.randn(y.shape, generator=rng, dtype=torch.float64)
+    task = Task(start, y, known.expand(y.shape), psi(truth, y, known, 1, 1))
+    best = optimal_guidance(at)
+
+    def cost(guide: Guide) -> float:
+        return learner.costs(task, levels(80), guide)["cost"]
+
+    least = cost(best)
+    others = [lambda *a, k=k: k * best(*a) for k in (0.8, 1.25)]
+    others += [lambda *a, k=k: best(*a) + k * a[-1] / (1 + a[-1]) for k in (-0.1, 0.1)]
+    others += [optimal_guidance(at, beta) for beta in (training.beta / 2, 2 * training.beta)]
+    assert all(cost(other) > least for other in others)
+
+
+def test_on_the_scalar_problem_it_is_that_of_the_reference() -> None:
+    prior = GaussianMixture([[0.0]], [[[1.0]]])
+    observation = Observation(torch.tensor([0.7]), torch.tensor([True]))
+    at = Case("scalar", "", prior, observation, prior, (1,), "gaussian")
+    x, sigma = torch.tensor([[0.3], [-2.0]], dtype=torch.float64), 1.3
+    phi = 1 / math.sqrt(1 + sigma**2)
+    u = -phi * (phi * x - 0.7) / (0.5 + math.atan(sigma))  # Psi = (x - 0.7)^2 / 2 and beta = 0.5, so twice as much here
+    torch.testing.assert_close(optimal_guidance(at, 1.0)(x, x, x, x > 0, sigma), sigma * u)
+    with pytest.raises(ValueError, match="Gaussian priors"):
+        optimal_guidance(case("C"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- store

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,11 +199,16 @@ def test_ctrl_c_leaves_nothing(photo, mask, tiny_model, tmp_path):
         [*command, "--model", tiny_model, "--steps", "100000", "--threads", "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
+    libraries = Path(f"/proc/{running.pid}/maps")
+    while "torch" not in libraries.read_text():  # until the command is at work, however busy the machine
+        assert running.poll() is None
+        time.sleep(0.1)
     time.sleep(5)
     assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=15)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert out == b""
     assert err.strip() == b"paintback: interrupted."

@@ -308,6 +308,27 @@ def test_fields_and_names():
         pb.methods.get("aid", known="pasted")
 
 
+@pytest.mark.parametrize("name", ["fashion", "photo"])
+def test_the_shipped_module_is_found_without_being_told(name):
+    path = find_guidance(name)
+    assert path == room.WEIGHTS / f"aid-{name}.safetensors"
+    model = pb.models.load(name)
+    denoiser = model.denoiser()
+    y = torch.zeros(model.channels, 32, 32)
+    known = torch.ones(model.channels, 32, 32, dtype=torch.bool)
+    known[:, 8:24, 8:24] = False
+    observation = pb.Observation(y, known)
+    found = sample(pb.methods.get("aid"), denoiser, observation, 3, (0,))
+    told = sample(Aid(guidance=str(path)), denoiser, observation, 3, (0,))
+    assert torch.equal(found.x, told.x)
+    assert not torch.equal(
+        found.x, sample(pb.methods.get("replacement", path="fixed"), denoiser, observation, 3, (0,)).x
+    )
+    assert path.stem not in [card.name for card in pb.models.catalogue()]
+    with pytest.raises(ValueError, match="does not hold weights of an embedded model"):
+        pb.models.load(str(path))
+
+
 def test_shipped_modules_are_whole():
     """Every shipped module has a header, a card, and under about 1 % of its backbone's parameters."""
     for path in room.WEIGHTS.glob("aid-*.safetensors"):

@@ -14,11 +14,11 @@ import paintback as pb
 from paintback.cli.main import main
 from paintback.methods.aid import Aid
 from paintback.models.embedded import UNetDenoiser
-from paintback.models.guidance import GuidanceConfig, load_guidance
+from paintback.models.guidance import Critic, GuidanceConfig, load_guidance
 from paintback.models.unet import UNet, UNetConfig
 from paintback.schedules import EDM
 from paintback.training.actor_critic import Learner, Rules, Task, exploration_std, rollout, running_cost
-from paintback.training.aid import AidTraining, export_guidance, levels, train_aid
+from paintback.training.aid import AidTraining, _in_cells, export_guidance, levels, train_aid
 from paintback.training.aid_quality import measure, table
 from paintback.training.data import Pictures
 from paintback.training.masks import KINDS, mixed_masks, one_mask
@@ -259,9 +259,10 @@ def test_resume_goes_on_counting(bars, tmp_path):
         run(bars, tmp_path / "nothing", resume=True)
 
 
-@pytest.mark.parametrize("actor", ["score", "pathwise", "adjoint"])
-def test_training_lowers_the_held_out_cost(actor, bars, tmp_path):
-    more = {"steps": 30, "batch": 32, "watch_every": 30, "learning_rate": 5e-3, "beta": 0.1, "ema": 0.9}
+@pytest.mark.parametrize(("actor", "cells"), [("score", 1), ("score", 4), ("pathwise", 1), ("adjoint", 1)])
+def test_training_lowers_the_held_out_cost(actor, cells, bars, tmp_path):
+    more = {"cells": cells}
+    more |= {"steps": 30, "batch": 32, "watch_every": 30, "learning_rate": 5e-3, "beta": 0.1, "ema": 0.9}
     run(bars, tmp_path, actor=actor, mirrored=actor == "score", **more)
     first, last = log(tmp_path)
     assert last["cost"] < 0.97 * first["cost"]
@@ -290,6 +291,67 @@ def test_quality_is_measured_at_equal_evaluations(bars, tmp_path):
     assert all(row.mean_mse < row.mse for row in rows)
     assert table(rows).count("\n") == 7
     assert (tmp_path / "quality-half.png").exists()
+
+
+def test_crops_of_one_picture_count_as_one():
+    from paintback.training.aid_quality import _interval
+
+    values = torch.tensor([[0.0, 1.0], [1.0, 2.0], [4.0, 4.0], [4.0, 6.0]])
+    mean, reach = _interval(values, [5, 5, 2, 2])
+    assert (mean, reach) == pytest.approx((2.75, 12.706 * (3.5 / 2**0.5) / 2**0.5), rel=1e-4)
+    assert _interval(values, [0, 1, 2, 3])[0] == pytest.approx(2.75)
+    assert math.isnan(_interval(values, [0, 0, 0, 0])[1])
+
+
+def test_exploring_in_squares():
+    """Constant over squares that begin anywhere, and standard normal."""
+    rng = torch.Generator().manual_seed(0)
+    drawn = [_in_cells(torch.randn(40, 3, 1, 8, 8, generator=rng), 4, rng) for _ in range(20)]
+    assert all(len(noise[0, 0].unique()) == 4 for noise in drawn)
+    noise = torch.stack(drawn)
+    assert (noise.mean(), noise.std()) == pytest.approx((0, 1), abs=0.05)
+    steps = noise.diff(dim=-1).ne(0).float().mean((1, 2, 3, 4, 5))
+    assert ((steps > 0.1) & (steps < 0.3)).all()
+    assert (noise.diff(dim=-1) != 0).any(-2).flatten(0, -2).any(0).all()
+
+
+class Constant(nn.Module):
+    """One action a level, the same at every state."""
+
+    def __init__(self, sigmas):
+        super().__init__()
+        self.rising = torch.tensor(sigmas[-2::-1], dtype=torch.float64)
+        self.actions = nn.Parameter(torch.zeros(len(sigmas) - 1, 1, 8, 8))
+
+    def forward(self, x, x0, y, known, sigma):
+        rows = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
+        return rows.float()[:, None, None, None] * self.actions[torch.searchsorted(self.rising, rows - 1e-6)]
+
+
+@pytest.mark.parametrize("cells", [4, 8])
+def test_exploring_in_squares_has_the_exact_gradients_mean_over_each(cells):
+    sigmas, rows = [4.0, 1.5, 0.0], 4_000
+    prior = pb.priors.GaussianMixture(torch.zeros(1, 64), (torch.eye(64) + 0.5)[None])
+    denoiser = prior.denoiser(EDM(), shape=(1, 8, 8))
+    rng = torch.Generator().manual_seed(0)
+    truth = 1 + torch.randn(rows // 2, 1, 8, 8, generator=rng).repeat(2, 1, 1, 1)
+    start = 4 * torch.randn(rows // 2, 1, 8, 8, generator=rng).repeat(2, 1, 1, 1)
+    known = torch.zeros(rows, 1, 8, 8, dtype=torch.bool)
+    task = Task(start, torch.zeros_like(start), known, lambda x: (x - truth).square().flatten(1).mean(1))
+    square = torch.randn(2, rows // 2, 1, 8 // cells, 8 // cells, generator=rng)
+    noise = square.repeat_interleave(cells, -1).repeat_interleave(cells, -2)
+    gradients = []
+    for kind in ("score", "adjoint"):
+        actor = Constant(sigmas)
+        rules = Rules(0.01, 1e-4, kind, trace=1.0, mirrored=kind == "score", cells=cells, clip=1e9)
+        Learner(denoiser, actor, Critic(NETWORK), rules, 0.0).update(task, sigmas, torch.cat((noise, -noise), 1))
+        gradients.append(torch.nn.functional.avg_pool2d(actor.actions.grad[:, 0], cells))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0.15, atol=float(gradients[1].abs().max()) * 0.1)
+
+
+def test_level_of_silence_can_be_set_on_export(bars, tmp_path):
+    small = export_guidance(run(bars, tmp_path, steps=1), tmp_path / "half.safetensors", sigma_low=0.7)
+    assert load_guidance(small)[0].config == replace(NETWORK, sigma_low=0.7)
 
 
 def test_levels():

@@ -1,0 +1,1 @@
+"""Many pictures: the job file, and running it here or on Ray."""

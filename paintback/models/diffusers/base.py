@@ -1,0 +1,324 @@
+"""What all diffusers pipelines share: conditions, classifier-free guidance, schedulers, autoencoders.
+
+The pipeline itself is left as it is: its modules are called, never changed, and its scheduler is copied before use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix, predict
+from paintback.models.latent import LatentCodec, LatentModel
+from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
+
+__all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "VaeCodec", "copy_scheduler", "schedule_of"]
+
+Size = tuple[int, ...]
+CACHED = 16  # prompts whose embeddings are kept
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a network is told of the prompt.
+
+    Attributes:
+        embeds: (1 or B, L, D), the text itself.
+        extras: whatever else goes with it, (1 or B, ...) each.
+    """
+
+    embeds: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, count: int) -> Condition:
+        """Brought to a number of rows, those of a sample next to each other."""
+        return Condition(_rows(self.embeds, count), {name: _rows(value, count) for name, value in self.extras.items()})
+
+    @staticmethod
+    def cat(conditions: list[Condition]) -> Condition:
+        """One batch of several conditions that have been brought to their rows."""
+        first = conditions[0]
+        return Condition(
+            torch.cat([one.embeds for one in conditions]),
+            {name: torch.cat([one.extras[name] for one in conditions]) for name in first.extras},
+        )
+
+
+def _rows(value: Tensor, count: int) -> Tensor:
+    if count % len(value):
+        raise ValueError(f"Got {len(value)} conditions for {count} samples; give one or one per sample.")
+    return value.repeat_interleave(count // len(value), dim=0)
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of rectified flow; UniPC has the fields of both families and says so in its config."""
+    config = scheduler.config
+    return (
+        type(scheduler).__name__.startswith("FlowMatch")
+        or bool(config.get("use_flow_sigmas", False))
+        or config.get("prediction_type") == "flow_prediction"
+    )
+
+
+def schedule_of(scheduler: Any) -> Schedule:
+    """The noise schedule that a scheduler's config describes.
+
+    For flow models t is sigma itself; the shift is in the scheduler's grid.
+
+    Raises:
+        ValueError: for a scheduler of neither family.
+    """
+    if is_flow(scheduler):
+        return Flow()
+    betas = getattr(scheduler, "betas", None)
+    if betas is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no betas and is none of flow matching; give the pipeline a DDIMScheduler "
+            "or a FlowMatchEulerDiscreteScheduler."
+        )
+    return VP(betas)
+
+
+def parametrisation_of(scheduler: Any) -> Parametrisation:
+    """What the network's output means, by the scheduler's config.
+
+    Raises:
+        ValueError: for a prediction type that we do not know.
+    """
+    if is_flow(scheduler):
+        return "flow"
+    kinds: dict[str, Parametrisation] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if kind not in kinds:
+        raise ValueError(f"The scheduler's prediction_type must be one of {', '.join(kinds)}; got {kind!r}.")
+    return kinds[kind]
+
+
+def copy_scheduler(scheduler: Any) -> Any:
+    """A scheduler of the same config and no state."""
+    return type(scheduler).from_config(scheduler.config)
+
+
+class VaeCodec(LatentCodec):
+    """An `AutoencoderKL` with its scaling, or one with means and deviations per channel.
+
+    Encoding takes the mode of the encoder's Gaussian, so that it draws no noise.
+
+    Args:
+        vae: the pipeline's own, with its tiling, slicing, hooks and dtype.
+        factor: pixels per cell.
+    """
+
+    def __init__(self, vae: Any, factor: int) -> None:
+        self.vae, self.factor = vae, factor
+        config = vae.config
+        self.channels = int(config.latent_channels)
+        self.scaling = float(config.scaling_factor)
+        self.shift = float(getattr(config, "shift_factor", None) or 0.0)
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        has_statistics = mean is not None and std is not None
+        self.mean = torch.tensor(mean).reshape(1, -1, 1, 1) if has_statistics else None
+        self.std = torch.tensor(std).reshape(1, -1, 1, 1) if has_statistics else None
+
+    @contextlib.contextmanager
+    def _dtype(self) -> Iterator[torch.dtype]:
+        """The dtype to run in; SDXL's VAE overflows in float16 and runs in float32 for the while."""
+        dtype = self.vae.dtype
+        if dtype != torch.float16 or not getattr(self.vae.config, "force_upcast", False):
+            yield dtype
+            return
+        try:
+            self.vae.to(torch.float32)
+            yield torch.float32
+        finally:
+            self.vae.to(dtype)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        with self._dtype() as dtype:
+            z: Tensor = self.vae.encode(picture.to(dtype)).latent_dist.mode().to(picture.dtype)
+        if self.mean is not None and self.std is not None:
+            return (z - self.mean.to(z)) * self.scaling / self.std.to(z)
+        return (z - self.shift) * self.scaling
+
+    def decode(self, x: Tensor) -> Tensor:
+        if self.mean is not None and self.std is not None:
+            z = x * self.std.to(x) / self.scaling + self.mean.to(x)
+        else:
+            z = x / self.scaling + self.shift
+        with self._dtype() as dtype:
+            picture: Tensor = self.vae.decode(z.to(dtype), return_dict=False)[0].to(x.dtype)
+        return picture
+
+
+class PipelineDenoiser(Denoiser):
+    """A pipeline's network at one size, under one prompt.
+
+    Args:
+        model: the pipeline's adapter.
+        size: of the pictures, in pixels.
+        conditional: the prompt, or None for a model without one.
+        unconditional: the empty or negative prompt, where there is guidance.
+        guidance_scale: w in unconditional + w (conditional - unconditional).
+    """
+
+    def __init__(
+        self,
+        model: PipelineModel,
+        size: Size,
+        conditional: Condition | None = None,
+        unconditional: Condition | None = None,
+        guidance_scale: float = 1.0,
+    ) -> None:
+        super().__init__(model.schedule)
+        self.model, self.size, self.codec, self.shape = model, size, model.codec, model.codec.shape(size)
+        self.conditional, self.unconditional, self.guidance_scale = conditional, unconditional, guidance_scale
+        self.condition = None if conditional is None else conditional.embeds
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        """One guided evaluation: one doubled batch, or two calls where the pipeline makes two."""
+        kind, rows = self.model.parametrisation, len(x)
+        if time.sigma == 0:
+            return predict("x0", x, x, time, rows=rows)
+        if self.conditional is None or self.unconditional is None:
+            under = None if self.conditional is None else self.conditional.rows(rows)
+            return predict(kind, self._run(x, time, under), x, time, rows)
+        under, without = self.conditional.rows(rows), self.unconditional.rows(rows)
+        if self.model.guidance == "batch":
+            both = self._run(torch.cat((x, x)), time, Condition.cat([without, under]))
+            lower, upper = both.chunk(2)
+        else:
+            upper, lower = self._run(x, time, under), self._run(x, time, without, "uncond")
+        conditional, unconditional = (predict(kind, output, x, time) for output in (upper, lower))
+
+        def own(conditional: Prediction, unconditional: Prediction, scale: float) -> Prediction:
+            return self.model.mix(conditional, unconditional, scale, time)
+
+        pair = Prediction(conditional.x0, conditional.x1, conditional, unconditional, mix=own)
+        return replace(pair.guided(self.guidance_scale), rows=2 * rows)
+
+    def _run(self, x: Tensor, time: Time, condition: Condition | None, branch: str = "cond") -> Tensor:
+        with self.model.cache(branch):
+            return self.model.run(x, time, condition, self.size).to(x.dtype)
+
+    def grid(self, num_inference_steps: int) -> Tensor:
+        """The times that the pipeline's own scheduler would take."""
+        return self.model.grid(num_inference_steps, self.size)
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        assert self.conditional is not None
+        other = copy.copy(self)
+        other.conditional, other.condition = Condition(condition, self.conditional.extras), condition
+        return other
+
+
+@dataclass(frozen=True)
+class PipelineModel(LatentModel):
+    """A diffusers pipeline. A subclass says what its network and its text encoders want.
+
+    Attributes:
+        pipe: the pipeline, which is the user's and is not changed.
+        guidance: "batch" where the pipeline puts both halves of guidance into one batch, "calls" where it makes two.
+        guidance_scale: that the pipeline has by default.
+    """
+
+    guidance: ClassVar[Literal["batch", "calls"]] = "batch"
+    guidance_scale: ClassVar[float] = 1.0
+
+    pipe: Any = field(kw_only=True)
+    schedule: Schedule = field(kw_only=True)
+    parametrisation: Parametrisation = field(kw_only=True)
+    _prompts: dict[Any, tuple[Condition, Condition | None]] = field(default_factory=dict, repr=False, kw_only=True)
+
+    @classmethod
+    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
+        """The adapter of a loaded pipeline."""
+        raise NotImplementedError
+
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
+    ) -> tuple[Condition, Condition | None]:
+        """The conditions of a prompt and, where guided, of the negative one."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
+        """The network's output for states x, in x's shape, as `parametrisation` has it."""
+        raise NotImplementedError
+
+    def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
+        """Sets a scheduler's timesteps as the pipeline does."""
+        scheduler.set_timesteps(num_inference_steps)
+
+    def at_size(self, condition: Condition, size: Size) -> Condition:
+        """The condition with what it says of the picture's size, where the network is told."""
+        return condition
+
+    def mix(self, conditional: Prediction, unconditional: Prediction, scale: float, time: Time) -> Prediction:
+        """Guidance as the pipeline has it."""
+        return linear_mix(conditional, unconditional, scale)
+
+    def cache(self, branch: str) -> contextlib.AbstractContextManager[None]:
+        """What the pipeline opens around a call, where the user has enabled a cache of the network's blocks."""
+        if not getattr(self.network, "is_cache_enabled", False):
+            return contextlib.nullcontext()
+        context: contextlib.AbstractContextManager[None] = self.pipe.transformer.cache_context(branch)
+        return context
+
+    def grid(self, num_inference_steps: int, size: Size) -> Tensor:
+        """The times of the pipeline's scheduler, without repetitions."""
+        scheduler = copy_scheduler(self.pipe.scheduler)
+        self.set_timesteps(scheduler, num_inference_steps, size)
+        return from_scheduler(scheduler, self.schedule)
+
+    def denoiser(
+        self,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        *,
+        size: Size | None = None,
+        **embeddings: Tensor | float | None,
+    ) -> PipelineDenoiser:
+        size = size or (self.training_size, self.training_size)
+        given = {name: value for name, value in embeddings.items() if value is not None}
+        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+        told = prompt is not None or negative_prompt is not None or bool(given)
+        guided = scale > 1 and told
+        conditional, unconditional = self._encode(prompt or "", negative_prompt, guided, given)
+        conditional = self.at_size(conditional, size)
+        unconditional = None if unconditional is None else self.at_size(unconditional, size)
+        return PipelineDenoiser(self, size, conditional, unconditional, scale)
+
+    @torch.no_grad()
+    def _encode(
+        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
+    ) -> tuple[Condition, Condition | None]:
+        """`encode_prompt`, remembered for texts."""
+        if embeddings:
+            return self.encode_prompt(prompt, negative_prompt, guided, embeddings)
+        key = (prompt, negative_prompt, guided)
+        if key not in self._prompts:
+            if len(self._prompts) >= CACHED:
+                self._prompts.pop(next(iter(self._prompts)))
+            self._prompts[key] = self.encode_prompt(prompt, negative_prompt, guided, {})
+        return self._prompts[key]
+
+    def release(self) -> None:
+        """Lets the pipeline's offloading hooks take the modules back."""
+        self.pipe.maybe_free_model_hooks()
+
+
+def refuse(embeddings: Mapping[str, Any], allowed: tuple[str, ...], name: str) -> None:
+    """Names the embeddings that a model does not take.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    wrong = sorted(set(embeddings) - set(allowed))
+    if wrong:
+        raise ValueError(f"The model {name!r} takes no {', '.join(wrong)}; valid are {', '.join(allowed) or 'none'}.")

@@ -1,0 +1,142 @@
+"""Stable Diffusion 1.x and 2.x, and SDXL: a U-Net with cross-attention in the latents of a VAE.
+
+References: Rombach et al. 2022 (arXiv:2112.10752), Podell et al. 2023 (SDXL, arXiv:2307.01952).
+SDXL's refiner is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from paintback.models.diffusers.base import (
+    Condition,
+    PipelineDenoiser,
+    PipelineModel,
+    Size,
+    VaeCodec,
+    parametrisation_of,
+    refuse,
+    schedule_of,
+)
+from paintback.schedules import VP, Time
+
+__all__ = ["StableDiffusion", "StableDiffusionXL"]
+
+
+@dataclass(frozen=True)
+class StableDiffusion(PipelineModel):
+    """`StableDiffusionPipeline`: 1.x and 2.x, noise or v, LCM's embedded guidance where the U-Net has it."""
+
+    guidance_scale: ClassVar[float] = 7.5
+
+    @classmethod
+    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
+        factor = int(pipe.vae_scale_factor)
+        return cls(
+            name=name,
+            channels=3,
+            multiple=factor,  # the U-Net takes sides that do not halve
+            size=None,
+            training_size=_largest(pipe.unet.config.sample_size) * factor,
+            network=pipe.unet,
+            device=pipe._execution_device,
+            dtype=pipe.unet.dtype,
+            codec=VaeCodec(pipe.vae, factor),
+            pipe=pipe,
+            schedule=schedule_of(pipe.scheduler),
+            parametrisation=parametrisation_of(pipe.scheduler),
+            distilled=pipe.unet.config.time_cond_proj_dim is not None,
+        )
+
+    @property
+    def has_embedded_guidance(self) -> bool:
+        """Whether the U-Net was distilled to take the guidance scale as an input (LCM)."""
+        return self.pipe.unet.config.time_cond_proj_dim is not None
+
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
+    ) -> tuple[Condition, Condition | None]:
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
+        text = None if "prompt_embeds" in embeddings else prompt
+        under, without = self.pipe.encode_prompt(
+            text, self.device, 1, guided, negative_prompt=negative_prompt, **embeddings
+        )
+        return Condition(under), Condition(without) if guided else None
+
+    def denoiser(
+        self,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        *,
+        size: Size | None = None,
+        **embeddings: Tensor | float | None,
+    ) -> PipelineDenoiser:
+        if not self.has_embedded_guidance:
+            return super().denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        made = super().denoiser(prompt, None, 1.0, size=size, **embeddings)
+        clock = self.pipe.get_guidance_scale_embedding(
+            torch.tensor([scale - 1.0]), embedding_dim=self.pipe.unet.config.time_cond_proj_dim
+        )
+        assert made.conditional is not None
+        told = {**made.conditional.extras, "timestep_cond": clock.to(self.device, self.dtype)}
+        made.conditional = replace(made.conditional, extras=told)
+        return made
+
+    def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
+        assert condition is not None
+        assert isinstance(self.schedule, VP)
+        extras = dict(condition.extras)
+        output: Tensor = self.pipe.unet(
+            x.to(self.dtype),
+            torch.tensor(time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32, device=x.device),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            timestep_cond=extras.pop("timestep_cond", None),
+            added_cond_kwargs=extras or None,
+            return_dict=False,
+        )[0]
+        return output[:, : x.shape[1]]
+
+
+@dataclass(frozen=True)
+class StableDiffusionXL(StableDiffusion):
+    """`StableDiffusionXLPipeline`: two text encoders, told the size of the picture."""
+
+    guidance_scale: ClassVar[float] = 5.0
+
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
+    ) -> tuple[Condition, Condition | None]:
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        refuse(embeddings, names, self.name)
+        under, without, pooled, pooled_without = self.pipe.encode_prompt(
+            None if "prompt_embeds" in embeddings else prompt,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative_prompt,
+            **embeddings,
+        )
+        conditional = Condition(under, {"text_embeds": pooled})
+        return conditional, Condition(without, {"text_embeds": pooled_without}) if guided else None
+
+    def at_size(self, condition: Condition, size: Size) -> Condition:
+        encoder = self.pipe.text_encoder_2
+        pooled = condition.extras["text_embeds"]
+        told = self.pipe._get_add_time_ids(
+            size,
+            (0, 0),
+            size,
+            dtype=condition.embeds.dtype,
+            text_encoder_projection_dim=pooled.shape[-1] if encoder is None else encoder.config.projection_dim,
+        )
+        return replace(condition, extras={**condition.extras, "time_ids": told.to(self.device)})
+
+
+def _largest(side: int | tuple[int, int]) -> int:
+    return max(side) if isinstance(side, tuple | list) else int(side)

@@ -1,0 +1,207 @@
+"""Wan 2.1 and 2.2: a transformer for clips in the latents of a VAE that is causal in time.
+
+Reference: Team Wan, Wan: Open and Advanced Large-Scale Video Generative Models, 2025, arXiv:2503.20314.
+Wan 2.2 A14B has two transformers, one for high noise and one for low; TI2V 5B is told a time for every token.
+A picture is a clip of one frame. The pipelines that start from a picture, and VACE, are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paintback.denoiser import Prediction
+from paintback.models.diffusers.base import (
+    Condition,
+    PipelineDenoiser,
+    PipelineModel,
+    Size,
+    parametrisation_of,
+    refuse,
+    schedule_of,
+)
+from paintback.models.latent import LatentCodec
+from paintback.schedules import Time
+
+__all__ = ["Wan", "WanCodec", "WanDenoiser"]
+
+# Nothing in a folder says what its model learnt from: (side of a square of the area, frames), by pixels per cell.
+TRAINED = {8: (640, 81), 16: (960, 121)}  # 832 x 480 at 16 frames a second; 1280 x 704 at 24
+WORDS = 512  # tokens of a prompt; the pipeline's own call asks for as many
+
+
+class WanCodec(LatentCodec):
+    """An `AutoencoderKLWan`: the first cell in time stands for the first frame, every further one for the next four.
+
+    Encoding takes the mode of the encoder's Gaussian, so that it draws no noise. Pictures (B, 3, H, W) are clips of
+    one frame, and their latents (B, C, h, w).
+
+    Args:
+        vae: the pipeline's own, with its tiling, slicing, hooks and dtype.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        config = vae.config
+        self.vae, self.channels = vae, int(config.z_dim)
+        self.factor, self.frames = int(config.scale_factor_spatial), int(config.scale_factor_temporal)
+        self.mean = torch.tensor(config.latents_mean).reshape(1, -1, 1, 1, 1)
+        self.std = torch.tensor(config.latents_std).reshape(1, -1, 1, 1, 1)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        if picture.ndim == 4:
+            return self.encode(picture[:, :, None])[:, :, 0]
+        z: Tensor = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mode().to(picture.dtype)
+        return (z - self.mean.to(z)) / self.std.to(z)
+
+    def decode(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return self.decode(x[:, :, None])[:, :, 0]
+        z = x * self.std.to(x) + self.mean.to(x)
+        picture: Tensor = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].to(x.dtype)
+        return picture
+
+    def shape(self, size: Size) -> Size:
+        *frames, height, width = size
+        return (
+            self.channels,
+            *((count - 1) // self.frames + 1 for count in frames),
+            height // self.factor,
+            width // self.factor,
+        )
+
+    def share_known(self, known: Tensor) -> Tensor:
+        if known.ndim == 4:
+            return super().share_known(known)
+        first = F.avg_pool3d(known[:, :, :1].float(), (1, self.factor, self.factor))
+        if known.shape[2] == 1:
+            return first
+        return torch.cat((first, F.avg_pool3d(known[:, :, 1:].float(), (self.frames, self.factor, self.factor))), dim=2)
+
+
+class WanDenoiser(PipelineDenoiser):
+    """Wan under one prompt, with a guidance scale for either transformer.
+
+    Attributes:
+        guidance_scale_2: of the transformer for low noise.
+    """
+
+    guidance_scale_2: float
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        assert isinstance(self.model, Wan)
+        if self.guidance_scale_2 == self.guidance_scale or not self.model.is_late(time):
+            return super().predict(x, time)
+        late = copy.copy(self)
+        late.guidance_scale = self.guidance_scale_2
+        return late.predict(x, time)
+
+
+@dataclass(frozen=True)
+class Wan(PipelineModel):
+    """`WanPipeline`."""
+
+    guidance: ClassVar[Literal["batch", "calls"]] = "calls"
+    guidance_scale: ClassVar[float] = 5.0
+
+    @classmethod
+    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
+        network = pipe.transformer if pipe.transformer is not None else pipe.transformer_2
+        codec = WanCodec(pipe.vae)
+        side, frames = TRAINED.get(codec.factor, TRAINED[8])
+        return cls(
+            name=name,
+            channels=3,
+            multiple=codec.factor * math.lcm(*network.config.patch_size[1:]),
+            size=None,
+            training_size=side,
+            training_frames=frames,
+            network=network,
+            device=pipe._execution_device,
+            dtype=network.dtype,
+            codec=codec,
+            pipe=pipe,
+            schedule=schedule_of(pipe.scheduler),
+            parametrisation=parametrisation_of(pipe.scheduler),
+        )
+
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
+    ) -> tuple[Condition, Condition | None]:
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
+        under, without = self.pipe.encode_prompt(
+            None if "prompt_embeds" in embeddings else prompt,
+            negative_prompt,
+            do_classifier_free_guidance=guided,
+            max_sequence_length=WORDS,
+            device=self.device,
+            **embeddings,
+        )
+        return Condition(under), Condition(without) if guided else None
+
+    def denoiser(
+        self,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        *,
+        size: Size | None = None,
+        **embeddings: Tensor | float | None,
+    ) -> WanDenoiser:
+        """As `LatentModel.denoiser`, with `guidance_scale_2`: of the transformer for low noise, None for the same.
+
+        Raises:
+            ValueError: for an argument that the model does not take.
+        """
+        second = embeddings.pop("guidance_scale_2", None)
+        if second is not None and self.pipe.config.boundary_ratio is None:
+            raise ValueError(f"The model {self.name!r} has one transformer; leave guidance_scale_2 out.")
+        made = super().denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
+        own = WanDenoiser(self, made.size, made.conditional, made.unconditional, made.guidance_scale)
+        own.guidance_scale_2 = own.guidance_scale if second is None else float(second)
+        return own
+
+    def clock(self, time: Time) -> float:
+        """The number that the scheduler has for a time: 1000 sigma, whole where the scheduler's timesteps are."""
+        scheduler = self.pipe.scheduler
+        value = time.sigma * float(scheduler.config.num_train_timesteps)
+        return value if type(scheduler).__name__.startswith("FlowMatch") else math.floor(value)
+
+    def is_late(self, time: Time) -> bool:
+        """Whether the transformer for low noise is in charge."""
+        ratio = self.pipe.config.boundary_ratio
+        return ratio is not None and self.clock(time) < ratio * self.pipe.scheduler.config.num_train_timesteps
+
+    @contextlib.contextmanager
+    def cache(self, branch: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for network in (self.pipe.transformer, self.pipe.transformer_2):
+                if getattr(network, "is_cache_enabled", False):
+                    stack.enter_context(network.cache_context(branch))
+            yield
+
+    def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
+        assert condition is not None
+        if x.ndim == 4:
+            return self.run(x[:, :, None], time, condition, size)[:, :, 0]
+        network = self.pipe.transformer_2 if self.is_late(time) else self.pipe.transformer
+        t = torch.tensor(self.clock(time), device=x.device)
+        if self.pipe.config.expand_timesteps:
+            # one time for every token: T' h/2 w/2
+            t = (torch.ones(x.shape[2:], device=x.device)[:, ::2, ::2] * t).flatten().expand(len(x), -1)
+        else:
+            t = t.expand(len(x))
+        output: Tensor = network(
+            hidden_states=x.to(network.dtype),
+            timestep=t,
+            encoder_hidden_states=condition.embeds.to(network.dtype),
+            return_dict=False,
+        )[0]
+        return output

@@ -1,0 +1,55 @@
+"""The holes of `paintback bench holes`: how much they hide, where, and what an unknown one is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paintback import methods
+from paintback.bench.holes import KINDS, mask_set, steps_within
+
+
+@pytest.mark.parametrize("size", [8, 16, 24])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_size_says_how_much_is_hidden(kind: str, size: int) -> None:
+    (mask,) = mask_set((96, 64), 3, [kind], [size]).values()
+    assert mask.shape == (96, 64)
+    if kind in ("box", "scattered"):
+        assert mask.sum() == size**2
+    elif kind == "strip":
+        assert mask[:, -max(1, round(size**2 / 96)) :].all() and not mask[:, :48].any()
+    else:  # the last scratch, the letters' pixels at the same distance from the middle
+        assert size**2 <= mask.sum() <= size**2 + 140
+
+
+def test_sets_have_names_and_seeds() -> None:
+    made = mask_set((64, 64), 0, ["box", "scattered"], [8, 16])
+    assert list(made) == ["box 8", "box 16", "scattered 8", "scattered 16"]
+    again, other = (mask_set((64, 64), seed, ["box", "scattered"], [8, 16]) for seed in (0, 1))
+    assert all(np.array_equal(made[name], again[name]) for name in made)
+    assert not np.array_equal(made["scattered 8"], other["scattered 8"])
+    usual = mask_set((128, 128), 0)
+    assert list(usual) == ["scratches", "text", "box"] and usual["box"].sum() == 32**2
+    more = mask_set((128, 128), 0, KINDS)
+    assert all(np.array_equal(mask, more[kind]) for kind, mask in usual.items())
+    assert more["strip"].sum() == more["scattered"].sum() == 128 * 64
+
+
+def test_text_ends_where_the_crop_does() -> None:
+    (mask,) = mask_set((64, 64), 0, ["text"], [40]).values()
+    assert 0 < mask.sum() < 40**2
+
+
+@pytest.mark.parametrize(("kinds", "sizes"), [(["star"], []), (["box"], [0]), (["box"], [64])])
+def test_what_does_not_fit(kinds: list[str], sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"valid are scratches, text|between 1 and the crop's 63"):
+        mask_set((64, 64), 0, kinds, sizes)
+
+
+def test_steps_for_a_budget() -> None:
+    assert steps_within(methods.get("ddnm"), 50) == 50
+    gradpaint = methods.get("gradpaint")
+    steps = steps_within(gradpaint, 50)
+    assert gradpaint.evaluations(steps) <= 50 < gradpaint.evaluations(steps + 1)
+    with pytest.raises(ValueError, match="allow more"):
+        steps_within(methods.get("fcs"), 5)

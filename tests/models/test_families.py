@@ -1,0 +1,125 @@
+"""Every method on every family of diffusers pipelines: the cells of the table in docs/models/families.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import paintback as pb
+from paintback.inpainter import Inpainter
+from paintback.models.diffusers import FAMILIES
+from tests.models import tiny_pipelines as tiny
+
+PAGE = Path(__file__).parents[2] / "docs" / "models" / "families.md"
+IMAGES = [name for name in tiny.NAMES if name not in tiny.VIDEO and name not in tiny.TRAINED]
+FAST = {"ding", "lanpaint", "flowdps"}  # in the default run; all others under the slow marker
+ANY = [name for name in pb.methods.names() if name != "aid"]  # which needs a module trained beside the model
+CELLS = [
+    pytest.param(family, method, marks=[] if method in FAST else [pytest.mark.slow])
+    for family in IMAGES
+    for method in ANY
+]
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def inpainter():
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made.clear()  # one at a time
+            pipe = tiny.build(name)
+            pipe.set_progress_bar_config(disable=True)
+            made[name] = Inpainter.from_pipe(pipe)
+            made[name].set_progress_bar_config(disable=True)
+        return made[name]
+
+    return get
+
+
+def scene(model):
+    side = model.training_size if model.size is None else model.size[0]
+    rng = np.random.default_rng(0)
+    coarse = rng.random((4, 4, 3)).astype(np.float32)
+    picture = np.kron(coarse, np.ones((side // 4, side // 4, 1), np.float32))
+    mask = np.zeros(picture.shape[:2], bool)
+    mask[side // 4 : side // 2 + 3, side // 3 : side - side // 4] = True
+    return picture, mask
+
+
+@pytest.mark.filterwarnings("ignore:.*distilled")
+@pytest.mark.parametrize(("family", "method"), CELLS)
+def test_cell(inpainter, family, method):
+    own = inpainter(family)
+    picture, mask = scene(own.model)
+    words = {"prompt": "a red fox"} if family in tiny.TEXT_TO_IMAGE else {}
+    fields = {"prompt_steps": 1} if method == "p2l" else {}
+    chosen = pb.methods.get(method, **fields)
+    out = own(
+        picture,
+        mask,
+        method=chosen,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+        **words,
+    )
+    painted = out.images[0]
+    assert painted.shape == picture.shape
+    assert np.isfinite(painted).all()
+    assert np.array_equal(painted[~mask], picture[~mask])
+    assert painted[mask].std() > 1e-3
+    assert (out.vjps > 0) == chosen.needs_vjp
+    if method != "p2l":  # its cost depends on there being a prompt
+        assert out.evaluations == chosen.evaluations(STEPS)
+        assert out.vjps == chosen.vjps(STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*distilled")
+@pytest.mark.parametrize(("family", "method"), [(family, method) for family in tiny.VIDEO for method in ANY])
+def test_video_cell(inpainter, family, method):
+    own = inpainter(family)
+    side = 64 if family.endswith("ti2v") else 32
+    clip = np.random.default_rng(0).random((5, side, side, 3)).astype(np.float32)
+    mask = np.zeros((side, side), bool)
+    mask[side // 4 : side // 2 + 3, side // 3 : side - side // 4] = True
+    chosen = pb.methods.get(method, **({"prompt_steps": 1} if method == "p2l" else {}))
+    out = pb.inpaint_video(
+        clip,
+        mask,
+        model=own,
+        prompt="waves",
+        method=chosen,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+        progress_bar=False,
+    )
+    assert out.frames.shape == clip.shape
+    assert np.array_equal(out.frames[:, ~mask], clip[:, ~mask])
+    assert out.frames[:, mask].std() > 1e-3
+    if method != "p2l":
+        assert out.evaluations == chosen.evaluations(STEPS)
+        assert out.vjps == chosen.vjps(STEPS)
+
+
+def test_the_page_has_every_family_and_method():
+    page = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`(\w+)`\].*", page, re.M)
+    assert rows == pb.methods.names()
+    spec = importlib.util.spec_from_file_location("docs_generate", PAGE.parents[1] / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert set(generate.COLUMNS.values()) == {*IMAGES, *tiny.VIDEO}
+
+
+def test_every_adapter_is_among_the_families_tested():
+    classes = {type(tiny.build(name)).__name__ for name in (*IMAGES, *tiny.VIDEO, *tiny.TRAINED)}
+    assert classes == set(FAMILIES) - {"Flux2Pipeline"}  # its processor needs torchvision

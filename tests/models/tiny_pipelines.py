@@ -1,0 +1,924 @@
+"""Real diffusers pipelines with tiny random weights, built offline, tokenizers included.
+
+`build(name)` gives a new pipeline of the family, always with the same weights, and leaves torch's random state as it
+was; `folder(name, tmp_path_factory)` gives its folder on disk, written once per session. `load(path, name)` reads such
+a folder. `NAMES` is everything that can be built; `TEXT_TO_IMAGE`, `VIDEO`, `UNCONDITIONAL`, `PIXEL` and `TRAINED` are
+parts of it. diffusers is imported by the functions, not by this module, so that collecting tests stays fast.
+
+The weights are drawn so that the networks behave as trained ones in what adapters depend on: no layer is zero, a
+denoiser's output is of size one and changes with the picture, the time and the prompt; latents after the VAE's scaling
+have a standard deviation near one, and decoded pictures one near 0.4. Nothing is trained: a picture encoded and
+decoded does not come back.
+
+What a family's folder asks for at loading, and what its pipeline asks for when called:
+
+- `sd15`, `sd21`, `sd15_inpaint`: nothing; the folder says that there is no safety checker.
+- `sd3_no_t5`: `from_pretrained` needs `text_encoder_3=None, tokenizer_3=None`.
+- `wan`: nothing; `transformer_2`, absent from Wan 2.1, is optional in the class, and its entry is [null, null].
+- `wan22`: both transformers are in the folder and `boundary_ratio` is in model_index.json.
+- `wan22_ti2v`: `expand_timesteps` is in model_index.json; the VAE is 16 times smaller, pictures are multiples of 32.
+- `ldm`: the VAE is `vqvae`, 4 times smaller as in the released VQ-f4.
+- `flux2_klein`: the text encoder has 28 layers since the pipeline reads the hidden states 9, 18 and 27.
+- `hidream`: `default_sample_size` is not saved and is 128 again after loading; `load` sets it to 8, or the pipeline
+  would enlarge every picture to an area of 1024 x 1024. The attention chosen for Llama is not saved either: loaded it
+  is sdpa, which has no attentions to return; the pipeline asks for them, does not use them, and a warning is logged.
+- `sdxl_inpaint`: its `strength` is 0.9999 by default, which takes the first step away: `call_arguments` says 1.
+- `sd3_controlnet_inpaint`: the ControlNet is in the folder (the released one is a repository of its own). Its pipeline
+  encodes the picture without the generator: only `torch.manual_seed` makes two calls equal.
+
+Needed by all: `LOADING[name]`, the arguments of `from_pretrained`, and `call_arguments(name)`, those of a short call.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+UNCONDITIONAL = ("ddpm", "ddim", "ldm")
+PIXEL = ("ddpm", "ddim")
+TEXT_TO_IMAGE = (
+    "sd15",
+    "sd21",
+    "sdxl",
+    "sd3",
+    "sd3_no_t5",
+    "flux_dev",
+    "flux_schnell",
+    "qwen_image",
+    "z_image",
+    "flux2_klein",
+    "hidream",
+)
+VIDEO = ("wan", "wan22", "wan22_ti2v")
+TRAINED = ("sd15_inpaint", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
+NAMES = UNCONDITIONAL + TEXT_TO_IMAGE + VIDEO + TRAINED
+
+LOADING: dict[str, dict[str, Any]] = {name: {} for name in NAMES}
+LOADING["sd3_no_t5"] = {"text_encoder_3": None, "tokenizer_3": None}
+
+PICTURE_STD = 0.4  # of decoded pictures
+SILU_RMS = 0.6  # of SiLU applied to a standard normal number
+LOG_VARIANCE = -12.0  # of the VAE's posterior: far below the latents' own, as in trained ones
+
+
+# What everyone uses -------------------------------------------------------------------------------------------------
+
+
+def build(name: str) -> Any:
+    """A new pipeline of this family; the same weights every time, torch's random state untouched."""
+    _quiet()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(name.encode()))
+        return _finish(BUILDERS[name](), name)
+
+
+def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline's folder as `save_pretrained` writes it; written at the session's first request."""
+    path = tmp_path_factory.getbasetemp() / "tiny-pipelines" / name
+    if not path.exists():
+        part = path.with_suffix(".part")
+        build(name).save_pretrained(part)
+        part.rename(path)
+    return path
+
+
+def load(path: Path, name: str, **arguments: Any) -> Any:
+    """The pipeline in a folder of `folder`, read by the class that the folder names."""
+    from diffusers import DiffusionPipeline
+
+    _quiet()
+    return _finish(DiffusionPipeline.from_pretrained(path, **LOADING[name], **arguments), name)
+
+
+def denoiser(pipe: Any) -> nn.Module:
+    """The network that denoises, the first where there are two."""
+    return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+
+
+def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: int = 2, **more: Any) -> dict[str, Any]:
+    """Arguments for a short call of the pipeline with arrays as output."""
+    made: dict[str, Any] = {
+        "generator": torch.Generator().manual_seed(seed),
+        "num_inference_steps": steps,
+        "output_type": "np",
+    }
+    if name not in UNCONDITIONAL:
+        made |= {"prompt": prompt, "height": 64, "width": 64}
+    if name in VIDEO:
+        made |= {"num_frames": 5}
+    if name in TRAINED:
+        from PIL import Image
+
+        picture = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+        mask = Image.new("L", (64, 64))
+        mask.paste(255, (16, 16, 48, 48))
+        if name == "sd3_controlnet_inpaint":
+            made |= {"control_image": picture, "control_mask": mask}
+        else:
+            made |= {"image": picture, "mask_image": mask, "strength": 1.0}
+    return made | more
+
+
+def _quiet() -> None:
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+def _finish(pipe: Any, name: str) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    if name == "hidream":
+        pipe.default_sample_size = 8
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+    return pipe
+
+
+# Weights ------------------------------------------------------------------------------------------------------------
+
+
+def randomize(network: nn.Module, gain: float = 1.0) -> nn.Module:
+    """Draw every parameter anew, those that begin as zero too; each layer keeps the size of what it is given.
+
+    Args:
+        network: what to fill, in place.
+        gain: makes queries and keys larger, and text's keys and values once more, so that a few words stand out among
+            hundreds of padding tokens as they do in a trained network.
+    """
+    gains = dict.fromkeys(QUERIES_AND_KEYS, gain) | dict.fromkeys(TEXT_KEYS_AND_VALUES, gain**2)
+    for owner, module in network.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            with torch.no_grad():
+                parameter.copy_(_draw(module, name, parameter))
+                if name == "weight":
+                    parameter.mul_(gains.get(owner.rpartition(".")[2], 1.0))
+    return network
+
+
+QUERIES_AND_KEYS = ("to_q", "to_k", "norm_q", "norm_k", "add_q_proj", "norm_added_q", "q_rms_norm", "k_rms_norm")
+TEXT_KEYS_AND_VALUES = ("add_k_proj", "add_v_proj", "norm_added_k", "to_v_t", "k_rms_norm_t")
+
+
+def _draw(module: nn.Module, name: str, parameter: Tensor) -> Tensor:
+    noise = torch.randn(parameter.shape)
+    if name == "bias":
+        return 0.05 * noise
+    if "norm" in type(module).__name__.lower():  # its weight, or Wan's gamma of four axes
+        return 1 + 0.1 * noise
+    if isinstance(module, nn.Embedding):
+        return noise
+    if "pad_token" in name:
+        return noise
+    if parameter.ndim < 2:
+        raise TypeError(f"a rule for {type(module).__name__}.{name} is missing")
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        return noise / math.sqrt(parameter[0].numel())
+    return noise / math.sqrt(parameter.shape[-1])  # tables of scales and shifts, the gate of a mixture of experts
+
+
+def _fit_unet(unet: nn.Module) -> nn.Module:
+    randomize(unet, gain=1.5)
+    with torch.no_grad():
+        unet.conv_out.weight.div_(SILU_RMS)
+    return unet
+
+
+def _fit_vae(vae: nn.Module, std: Tensor | float, mean: Tensor | float = 0.0, gain: float = 1.0) -> nn.Module:
+    """Draw the VAE's weights so that its latents have this deviation and mean, by channel, and pictures PICTURE_STD.
+
+    `gain` makes up for a video VAE's causal convolutions, of which two taps of three see nothing in a single frame.
+    """
+    randomize(vae)
+    std, mean = torch.as_tensor(std), torch.as_tensor(mean)
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(gain * PICTURE_STD / SILU_RMS)
+        vae.decoder.conv_in.weight.div_(std.mean())
+        vae.encoder.conv_out.weight.mul_(gain / SILU_RMS)
+        last = getattr(vae, "quant_conv", None) or vae.encoder.conv_out
+        rows = last.weight.flatten(1)
+        channels = len(rows) if hasattr(vae, "quantize") else len(rows) // 2
+        rows[:channels] *= std.reshape(-1, 1)
+        rows[channels:] *= 0.1
+        last.bias[:channels] += mean
+        last.bias[channels:] = LOG_VARIANCE
+    return vae
+
+
+# Tokenizers ---------------------------------------------------------------------------------------------------------
+
+CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
+QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+# With these the part of Qwen-Image's template that its pipeline cuts off has 34 tokens, as with the released tokenizer.
+QWEN_SPACED = (
+    "the image by detailing color shape size texture quantity text spatial relationships of objects and background"
+)
+QWEN_PLAIN = "system Describe user assistant"
+
+
+def _byte_letters() -> list[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return sorted(ByteLevel.alphabet())
+
+
+def _clip_vocabulary() -> dict[str, int]:
+    letters = _byte_letters()
+    tokens = letters + [letter + "</w>" for letter in letters] + [CLIP_START, CLIP_END]
+    return {token: number for number, token in enumerate(tokens)}  # "!" is 0, as in CLIP's own
+
+
+def _clip_tokenizer(length: int = 77, padding: str = CLIP_END) -> Any:
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer(vocab=_clip_vocabulary(), merges=[], pad_token=padding, model_max_length=length)
+
+
+def _t5_tokenizer() -> Any:
+    from transformers import T5Tokenizer
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [(chr(code), -4.0) for code in range(33, 127)]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
+
+
+def _qwen_tokenizer() -> Any:
+    from transformers import Qwen2Tokenizer
+
+    merges = []
+    for word in ["Ġ" + word for word in QWEN_SPACED.split()] + QWEN_PLAIN.split():
+        merges += [(word[:end], word[end]) for end in range(1, len(word))]
+    merges = list(dict.fromkeys(merges))
+    tokens = _byte_letters() + ["".join(pair) for pair in merges] + list(QWEN_SPECIAL)
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=merges, chat_template=CHAT, model_max_length=1024)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIAL[1:3])})
+    tokenizer.add_tokens(list(QWEN_SPECIAL[3:]))
+    return tokenizer
+
+
+def _llama_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    start, end = "<|begin_of_text|>", "<|eot_id|>"
+    vocabulary = {token: number for number, token in enumerate([*_byte_letters(), start, end])}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A", special_tokens=[(start, vocabulary[start])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token=start, eos_token=end, pad_token=end, model_max_length=512
+    )
+
+
+# Text encoders ------------------------------------------------------------------------------------------------------
+
+
+def _clip(width: int = 32, *, projected: bool = False, positions: int = 77, activation: str = "quick_gelu") -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    vocabulary = _clip_vocabulary()
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=positions,
+        hidden_act=activation,
+        bos_token_id=vocabulary[CLIP_START],
+        eos_token_id=vocabulary[CLIP_END],  # an id outside the vocabulary would pool the same token of every prompt
+        pad_token_id=vocabulary[CLIP_END],
+    )
+    return randomize((CLIPTextModelWithProjection if projected else CLIPTextModel)(config))
+
+
+def _t5(width: int = 32, *, multilingual: bool = False) -> Any:
+    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+
+    config = (UMT5Config if multilingual else T5Config)(
+        vocab_size=len(_t5_tokenizer()),
+        d_model=width,
+        d_kv=8,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=not multilingual,
+    )
+    return randomize((UMT5EncoderModel if multilingual else T5EncoderModel)(config))
+
+
+def _decoder_shape(width: int, layers: int) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1152,
+    }
+
+
+def _qwen3(*, causal: bool, layers: int) -> Any:
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
+
+    config = Qwen3Config(
+        vocab_size=len(_qwen_tokenizer()), head_dim=8, tie_word_embeddings=True, **_decoder_shape(32, layers)
+    )
+    return randomize((Qwen3ForCausalLM if causal else Qwen3Model)(config))
+
+
+def _qwen25_vl() -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    text = {
+        "vocab_size": len(_qwen_tokenizer()),
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+        **_decoder_shape(32, 2),
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    return randomize(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)))
+
+
+def _llama() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _llama_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        attn_implementation="eager",  # the pipeline asks for attentions, which sdpa has not
+        **_decoder_shape(32, 2),
+    )
+    return randomize(LlamaForCausalLM(config))
+
+
+# Schedulers, with the released checkpoints' settings ----------------------------------------------------------------
+
+STABLE_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+STABLE_OFFSETS = {"steps_offset": 1, "set_alpha_to_one": False}
+
+
+def _pndm() -> Any:
+    from diffusers import PNDMScheduler
+
+    return PNDMScheduler(**STABLE_BETAS, **STABLE_OFFSETS, skip_prk_steps=True, prediction_type="epsilon")
+
+
+def _euler() -> Any:
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler(
+        **STABLE_BETAS,
+        steps_offset=1,
+        timestep_spacing="leading",
+        prediction_type="epsilon",
+        interpolation_type="linear",
+        use_karras_sigmas=False,
+    )
+
+
+def _flow(**settings: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, **settings)
+
+
+def _flow_dynamic(**settings: Any) -> Any:
+    lengths = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+    return _flow(**{"shift": 3.0, "use_dynamic_shifting": True, **lengths, **settings})
+
+
+def _unipc(flow_shift: float) -> Any:
+    from diffusers import UniPCMultistepScheduler
+
+    return UniPCMultistepScheduler(
+        num_train_timesteps=1000,
+        solver_order=2,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=flow_shift,
+    )
+
+
+# VAEs ---------------------------------------------------------------------------------------------------------------
+
+
+def _four_levels(widths: tuple[int, ...] = (8, 16, 16, 16)) -> dict[str, Any]:
+    return {
+        "block_out_channels": widths,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    }
+
+
+def _kl(channels: int, scale: float, shift: float | None = None, **settings: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        latent_channels=channels, scaling_factor=scale, shift_factor=shift, sample_size=64, **_four_levels(), **settings
+    )
+    return _fit_vae(vae, 1 / scale, shift or 0.0)
+
+
+def _kl_stable() -> Any:
+    return _kl(4, 0.18215)
+
+
+def _kl_xl() -> Any:
+    return _kl(4, 0.13025, force_upcast=True)
+
+
+def _kl_sixteen(scale: float, shift: float) -> Any:
+    return _kl(16, scale, shift, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def _kl_flux() -> Any:
+    return _kl_sixteen(0.3611, 0.1159)
+
+
+def _kl_wan(**settings: Any) -> Any:
+    """With the class's own `latents_mean` and `latents_std`, which are those of Wan 2.1."""
+    from diffusers import AutoencoderKLWan
+
+    vae = AutoencoderKLWan(base_dim=8, num_res_blocks=1, **settings)
+    return _fit_vae(vae, torch.tensor(vae.config.latents_std), torch.tensor(vae.config.latents_mean), gain=1.3)
+
+
+def _kl_qwen() -> Any:
+    from diffusers import AutoencoderKLQwenImage
+
+    vae = AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1)
+    return _fit_vae(vae, torch.tensor(vae.config.latents_std), torch.tensor(vae.config.latents_mean), gain=math.sqrt(3))
+
+
+def _kl_flux2() -> Any:
+    from diffusers import AutoencoderKLFlux2
+
+    vae = _fit_vae(AutoencoderKLFlux2(latent_channels=32, sample_size=64, **_four_levels()), 1.5)
+    vae.bn.running_mean.copy_(0.1 * torch.randn(128))
+    vae.bn.running_var.copy_(1.5**2 * (0.75 + 0.5 * torch.rand(128)))
+    return vae
+
+
+def _vq() -> Any:
+    from diffusers import VQModel
+
+    vae = VQModel(latent_channels=3, num_vq_embeddings=512, sample_size=64, **_four_levels((8, 16, 16)))
+    std = 1 / vae.config.scaling_factor
+    _fit_vae(vae, std)
+    with torch.no_grad():
+        vae.quantize.embedding.weight.mul_(std)
+    return vae
+
+
+# Denoisers ----------------------------------------------------------------------------------------------------------
+
+
+def _unet2d(channels: int, size: int) -> Any:
+    from diffusers import UNet2DModel
+
+    return _fit_unet(
+        UNet2DModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=(32, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            norm_num_groups=8,
+            attention_head_dim=16,
+        )
+    )
+
+
+def _unet_text(channels: int, text: int, **settings: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    shape: dict[str, Any] = {
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "attention_head_dim": 4,
+    }
+    return _fit_unet(
+        UNet2DConditionModel(
+            sample_size=8,
+            in_channels=channels,
+            out_channels=4,
+            layers_per_block=1,
+            norm_num_groups=8,
+            cross_attention_dim=text,
+            **(shape | settings),
+        )
+    )
+
+
+def _unet_xl(channels: int) -> Any:
+    return _unet_text(
+        channels,
+        32 + 48,
+        block_out_channels=(32, 48),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 48,
+    )
+
+
+SD3_SHAPE: dict[str, Any] = {
+    "sample_size": 16,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 4,
+    "caption_projection_dim": 64,
+    "joint_attention_dim": 32 + 48,
+    "pooled_projection_dim": 32 + 48,
+    "pos_embed_max_size": 32,
+}
+
+
+def _sd3_transformer() -> Any:
+    from diffusers import SD3Transformer2DModel
+
+    return randomize(SD3Transformer2DModel(**SD3_SHAPE), gain=1.5)
+
+
+def _flux_transformer(**settings: Any) -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    shape: dict[str, Any] = {"in_channels": 64, "guidance_embeds": True}
+    transformer = FluxTransformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        **(shape | settings),
+    )
+    return randomize(transformer, gain=1.5)
+
+
+def _wan_transformer(channels: int = 16) -> Any:
+    from diffusers import WanTransformer3DModel
+
+    transformer = WanTransformer3DModel(
+        in_channels=channels,
+        out_channels=channels,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        text_dim=32,
+        ffn_dim=128,
+        rope_max_seq_len=64,
+    )
+    return randomize(transformer, gain=1.5)
+
+
+# Pipelines ----------------------------------------------------------------------------------------------------------
+
+
+def _ddpm() -> Any:
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    scheduler = DDPMScheduler(
+        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", variance_type="fixed_small", clip_sample=True
+    )
+    return DDPMPipeline(unet=_unet2d(3, 32), scheduler=scheduler)
+
+
+def _ddim() -> Any:
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=True)
+    return DDIMPipeline(unet=_unet2d(3, 32), scheduler=scheduler)
+
+
+def _ldm() -> Any:
+    from diffusers import DDIMScheduler, LDMPipeline
+
+    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
+    return LDMPipeline(vqvae=_vq(), unet=_unet2d(3, 16), scheduler=scheduler)
+
+
+def _stable(padding: str = CLIP_END, activation: str = "quick_gelu") -> dict[str, Any]:
+    return {
+        "vae": _kl_stable(),
+        "text_encoder": _clip(activation=activation),
+        "tokenizer": _clip_tokenizer(padding=padding),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+
+
+def _sd15() -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(unet=_unet_text(4, 32), scheduler=_pndm(), **_stable())
+
+
+def _sd21() -> Any:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    scheduler = DDIMScheduler(**STABLE_BETAS, **STABLE_OFFSETS, clip_sample=False, prediction_type="v_prediction")
+    unet = _unet_text(4, 32, use_linear_projection=True, attention_head_dim=(2, 4))
+    return StableDiffusionPipeline(unet=unet, scheduler=scheduler, **_stable("!", "gelu"))
+
+
+def _sd15_inpaint() -> Any:
+    from diffusers import StableDiffusionInpaintPipeline
+
+    return StableDiffusionInpaintPipeline(unet=_unet_text(9, 32), scheduler=_pndm(), **_stable())
+
+
+def _xl() -> dict[str, Any]:
+    return {
+        "vae": _kl_xl(),
+        "text_encoder": _clip(32),
+        "text_encoder_2": _clip(48, projected=True, activation="gelu"),
+        "tokenizer": _clip_tokenizer(),
+        "tokenizer_2": _clip_tokenizer(padding="!"),
+        "scheduler": _euler(),
+        "add_watermarker": False,
+    }
+
+
+def _sdxl() -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    return StableDiffusionXLPipeline(unet=_unet_xl(4), **_xl())
+
+
+def _sdxl_inpaint() -> Any:
+    from diffusers import StableDiffusionXLInpaintPipeline
+
+    return StableDiffusionXLInpaintPipeline(unet=_unet_xl(9), **_xl())
+
+
+def _sd3_parts(t5: bool = True) -> dict[str, Any]:
+    return {
+        "transformer": _sd3_transformer(),
+        "scheduler": _flow(shift=3.0),
+        "vae": _kl_sixteen(1.5305, 0.0609),
+        "text_encoder": _clip(32, projected=True),
+        "tokenizer": _clip_tokenizer(),
+        "text_encoder_2": _clip(48, projected=True, activation="gelu"),
+        "tokenizer_2": _clip_tokenizer(padding="!"),
+        "text_encoder_3": _t5(32 + 48) if t5 else None,
+        "tokenizer_3": _t5_tokenizer() if t5 else None,
+    }
+
+
+def _sd3(t5: bool = True) -> Any:
+    from diffusers import StableDiffusion3Pipeline
+
+    return StableDiffusion3Pipeline(**_sd3_parts(t5))
+
+
+def _sd3_controlnet_inpaint() -> Any:
+    from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetInpaintingPipeline
+
+    shape = SD3_SHAPE | {"num_layers": 1}
+    controlnet = randomize(SD3ControlNetModel(**shape, extra_conditioning_channels=1), gain=1.5)
+    return StableDiffusion3ControlNetInpaintingPipeline(controlnet=controlnet, **_sd3_parts())
+
+
+def _flux_parts() -> dict[str, Any]:
+    return {
+        "vae": _kl_flux(),
+        "text_encoder": _clip(32),
+        "tokenizer": _clip_tokenizer(),
+        "text_encoder_2": _t5(32),
+        "tokenizer_2": _t5_tokenizer(),
+    }
+
+
+def _flux_dev() -> Any:
+    from diffusers import FluxPipeline
+
+    return FluxPipeline(transformer=_flux_transformer(), scheduler=_flow_dynamic(), **_flux_parts())
+
+
+def _flux_schnell() -> Any:
+    from diffusers import FluxPipeline
+
+    scheduler = _flow_dynamic(shift=1.0, use_dynamic_shifting=False)
+    return FluxPipeline(transformer=_flux_transformer(guidance_embeds=False), scheduler=scheduler, **_flux_parts())
+
+
+def _flux_fill() -> Any:
+    from diffusers import FluxFillPipeline
+
+    transformer = _flux_transformer(in_channels=64 + 64 + 256, out_channels=64)  # latents, masked picture, mask
+    return FluxFillPipeline(transformer=transformer, scheduler=_flow_dynamic(), **_flux_parts())
+
+
+def _wan() -> Any:
+    from diffusers import WanPipeline
+
+    return WanPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(multilingual=True),
+        vae=_kl_wan(),
+        scheduler=_unipc(3.0),
+        transformer=_wan_transformer(),
+    )
+
+
+def _wan22() -> Any:
+    from diffusers import WanPipeline
+
+    return WanPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(multilingual=True),
+        vae=_kl_wan(),
+        scheduler=_unipc(3.0),
+        transformer=_wan_transformer(),
+        transformer_2=_wan_transformer(),
+        boundary_ratio=0.875,
+    )
+
+
+def _wan22_ti2v() -> Any:
+    """With means and deviations of the released VAE's size (near 0 and 0.6), not its values."""
+    from diffusers import WanPipeline
+
+    vae = _kl_wan(
+        z_dim=48,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        is_residual=True,
+        scale_factor_spatial=16,
+        latents_mean=[round(0.2 * math.sin(channel), 4) for channel in range(48)],
+        latents_std=[round(0.6 + 0.2 * math.cos(channel), 4) for channel in range(48)],
+    )
+    return WanPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(multilingual=True),
+        vae=vae,
+        scheduler=_unipc(5.0),
+        transformer=_wan_transformer(48),
+        expand_timesteps=True,
+    )
+
+
+def _qwen_image() -> Any:
+    from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
+
+    transformer = QwenImageTransformer2DModel(
+        in_channels=64,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return QwenImagePipeline(
+        scheduler=_flow_dynamic(shift=1.0, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02),
+        vae=_kl_qwen(),
+        text_encoder=_qwen25_vl(),
+        tokenizer=_qwen_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+    )
+
+
+def _z_image() -> Any:
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+
+    transformer = ZImageTransformer2DModel(
+        in_channels=16,
+        dim=64,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=4,
+        n_kv_heads=4,
+        cap_feat_dim=32,
+        axes_dims=[4, 6, 6],
+        axes_lens=[1024, 64, 64],
+    )
+    return ZImagePipeline(
+        scheduler=_flow(shift=3.0, use_dynamic_shifting=False),
+        vae=_kl_flux(),
+        text_encoder=_qwen3(causal=False, layers=3),
+        tokenizer=_qwen_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+    )
+
+
+def _flux2_klein() -> Any:
+    from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+
+    transformer = Flux2Transformer2DModel(
+        in_channels=128,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=3 * 32,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    return Flux2KleinPipeline(
+        scheduler=_flow_dynamic(),
+        vae=_kl_flux2(),
+        text_encoder=_qwen3(causal=True, layers=28),
+        tokenizer=_qwen_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+        is_distilled=False,
+    )
+
+
+def _hidream() -> Any:
+    from diffusers import HiDreamImagePipeline, HiDreamImageTransformer2DModel
+
+    transformer = HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        caption_channels=[32, 32],
+        text_emb_dim=32 + 48,
+        num_routed_experts=2,
+        num_activated_experts=1,
+        axes_dims_rope=(8, 4, 4),
+        max_resolution=(32, 32),
+        llama_layers=[0, 1],
+    )
+    return HiDreamImagePipeline(
+        scheduler=_flow(shift=3.0),
+        vae=_kl_flux(),
+        text_encoder=_clip(32, projected=True, positions=248),
+        tokenizer=_clip_tokenizer(248),
+        text_encoder_2=_clip(48, projected=True, positions=218, activation="gelu"),
+        tokenizer_2=_clip_tokenizer(218, "!"),
+        text_encoder_3=_t5(32),
+        tokenizer_3=_t5_tokenizer(),
+        text_encoder_4=_llama(),
+        tokenizer_4=_llama_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+    )
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "ddpm": _ddpm,
+    "ddim": _ddim,
+    "ldm": _ldm,
+    "sd15": _sd15,
+    "sd21": _sd21,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "sd3_no_t5": lambda: _sd3(t5=False),
+    "flux_dev": _flux_dev,
+    "flux_schnell": _flux_schnell,
+    "qwen_image": _qwen_image,
+    "z_image": _z_image,
+    "flux2_klein": _flux2_klein,
+    "hidream": _hidream,
+    "wan": _wan,
+    "wan22": _wan22,
+    "wan22_ti2v": _wan22_ti2v,
+    "sd15_inpaint": _sd15_inpaint,
+    "sdxl_inpaint": _sdxl_inpaint,
+    "flux_fill": _flux_fill,
+    "sd3_controlnet_inpaint": _sd3_controlnet_inpaint,
+}
