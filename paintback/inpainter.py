@@ -32,6 +32,8 @@ __all__ = ["Inpainter", "Output", "Scale"]
 
 OutputType = Literal["pil", "np", "pt", "picture"]
 Generator = torch.Generator | Sequence[torch.Generator] | None
+Plan = tuple[tuple[tuple[int, int, int], ...], ...]
+"""By region and level: rows and columns of the crop as the model sees it, and pixels per cell along a side."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +307,7 @@ class Inpainter:
         }
         return output
 
-    def plan(self, image: Any, mask_image: Any, mask_blur: float = 0, padding_mask_crop: int | None = None) -> str:
+    def plan(self, image: Any, mask_image: Any, mask_blur: float = 0, padding_mask_crop: int | None = None) -> Plan:
         """How a picture is cut into crops: pictures of equal plans can be painted in one batch.
 
         Args:
@@ -315,7 +317,7 @@ class Inpainter:
             padding_mask_crop: likewise.
 
         Returns:
-            The sizes of all crops, as text; empty where this model's pictures are painted one by one.
+            The sizes of all crops; empty where this model's pictures are painted one by one.
 
         Raises:
             ValueError: for a picture or mask that a call would refuse.
@@ -433,14 +435,15 @@ def _lay(
     return _Sheet(picture, hole, told, weight, canvas, regions, policy)
 
 
-def _plan(model: Model, sheet: _Sheet) -> str:
+def _plan(model: Model, sheet: _Sheet) -> Plan:
     """See `Inpainter.plan`."""
     if isinstance(model, LatentModel | TrainedModel):
-        return ""
+        return ()
     height, width = sheet.hole.shape
     plans = [plan_levels(region, (height, width), sheet.policy, model.size) for region in sheet.regions]
-    return "; ".join(
-        ", ".join(f"{level.box.height}x{level.box.width}/{level.factor}" for level in levels) for levels in plans
+    return tuple(
+        tuple((level.box.height // level.factor, level.box.width // level.factor, level.factor) for level in levels)
+        for levels in plans
     )
 
 
@@ -468,7 +471,7 @@ class _Job:
     ) -> list[Picture]:
         """The samples of all pictures, those of a picture next to each other; equal plans share a batch."""
         finished: dict[int, list[Picture]] = {}
-        waiting: dict[tuple[str, _Told], list[tuple[int, _Sheet]]] = {}
+        waiting: dict[tuple[Plan, _Told], list[tuple[int, _Sheet]]] = {}
 
         def flush(group: list[tuple[int, _Sheet]]) -> None:
             mine: Any = generators
@@ -480,7 +483,7 @@ class _Job:
 
         for k, (picture, hole, told) in enumerate(given):
             sheet = _lay(self.inpainter, picture, hole, told, mask_blur, self.context)
-            plan = "" if batch_size == 1 else _plan(self.inpainter.model, sheet)
+            plan = () if batch_size == 1 else _plan(self.inpainter.model, sheet)
             if not plan or isinstance(generators, torch.Generator):
                 flush([(k, sheet)])
                 continue

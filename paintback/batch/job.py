@@ -137,7 +137,7 @@ class Job:
             if "enum" in shown and "null" in shown["type"]:
                 shown["enum"] = [*shown["enum"], None]
             if entry.name not in ("photo", "mask", "method", "fields", "sha256", "versions"):
-                shown["default"] = list(entry.default) if entry.name == "outpaint" else entry.default
+                shown["default"] = json.loads(json.dumps(entry.default))
             entries[entry.name] = shown
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

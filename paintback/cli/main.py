@@ -48,6 +48,7 @@ class _Main(_LazyGroup):
         "inpaint": ("paintback.cli.inpaint", "inpaint", "Paint back the masked part of a picture."),
         "superres": ("paintback.cli.superres", "superres", "Enlarge a picture 2 to 8 times."),
         "layers": ("paintback.cli.layers", "layers", "Take a picture apart into two layers and a mask."),
+        "serve": ("paintback.cli.serve", "serve", "Serve the page for the browser, and the HTTP API."),
         "demo": ("paintback.cli.demo", "demo", "Paint back the example pictures."),
         "methods": ("paintback.cli.listing", "methods", "List the methods and their fields."),
         "models": ("paintback.cli.listing", "models", "List the models that are shipped."),
