@@ -99,7 +99,14 @@ class Inpainter:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: Any = None, torch_dtype: torch.dtype | None = None
+        cls,
+        name: str | Path,
+        *,
+        device: Any = None,
+        torch_dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> Inpainter:
         """Loads a model by name.
 
@@ -107,11 +114,31 @@ class Inpainter:
             name: an embedded model's name, the path of one's own weights, or a diffusers pipeline's folder or Hub id.
             device: a torch device; None chooses.
             torch_dtype: of the network.
+            channels_last: memory format of the network, for convolutional ones.
+            compile: the network by torch.compile, when it first runs.
+            gradient_checkpointing: of a pipeline's network: methods with gradients take less memory and more time.
 
         Raises:
-            ValueError: if there is no such model.
+            ValueError: if there is no such model, or it does not take an option.
         """
-        return cls(models.load(name, device=device, dtype=torch_dtype))
+        model = models.load(name, device=device, dtype=torch_dtype)
+        network = model.network
+        if network is None and (channels_last or compile or gradient_checkpointing):
+            raise ValueError(f"The model {model.name!r} has no network of its own; leave the options of networks out.")
+        if channels_last:
+            assert network is not None
+            if not any(weight.ndim == 4 for weight in network.parameters()):
+                raise ValueError(f"The network of {model.name!r} has no 2-D convolutions; leave channels_last out.")
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if gradient_checkpointing:
+            enable: Any = getattr(network, "enable_gradient_checkpointing", None)
+            if enable is None:
+                raise ValueError(f"The network of {model.name!r} has no gradient checkpointing; leave that out.")
+            enable()
+        if compile:
+            assert network is not None
+            network.compile()
+        return cls(model)
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> Inpainter:
@@ -258,6 +285,11 @@ class Inpainter:
             "pooled_prompt_embeds": pooled_prompt_embeds,
             "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
         }
+        if chosen is not None and chosen.needs_vjp and _comes_and_goes(self.model.network):
+            raise ValueError(
+                f"Method {chosen.name} takes gradients, and sequential offloading has taken the weights away by then; "
+                "use enable_model_cpu_offload in its place, or a method without gradients."
+            )
         if chosen is not None and chosen.needs_score and self.model.distilled and chosen.name not in self._warned:
             self._warned.add(chosen.name)
             warnings.warn(
@@ -619,6 +651,12 @@ class _Job:
         for level, result in results:
             size = (level.box.width // level.factor, level.box.height // level.factor)
             self._count(number, level.factor, size, result, len(sheets))
+
+
+def _comes_and_goes(network: torch.nn.Module | None) -> bool:
+    """Whether accelerate's sequential offloading moves the weights of single layers."""
+    modules = [] if network is None else network.modules()
+    return any(getattr(getattr(module, "_hf_hook", None), "offload", False) for module in modules)
 
 
 def _per_picture(name: str, value: str | int | Sequence[str] | None, count: int) -> list[str | None]:

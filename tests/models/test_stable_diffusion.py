@@ -344,3 +344,35 @@ def test_filling_uses_known_pixels_alone():
     assert ((filled >= low[:, None, None, None] - 1e-6) & (filled <= high[:, None, None, None] + 1e-6)).all()
     flat = torch.full((1, 3, 40, 40), 0.37)
     assert torch.allclose(fill_hole(flat, known[:1, :, :1, :1].new_ones(1, 1, 40, 40).triu()), flat, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"channels_last": True}, {"gradient_checkpointing": True}])
+def test_options_of_the_network_change_no_result(photo, tmp_path_factory, options):
+    folder = tiny.folder("sd15", tmp_path_factory)
+    plain, other = Inpainter.from_pretrained(folder), Inpainter.from_pretrained(folder, **options)
+    for method in ("ding", "dps"):
+        one, two = (paint(own, photo, prompt="fox", method=method).images[0] for own in (plain, other))
+        assert np.abs(one - two).max() < 1e-3
+    if "gradient_checkpointing" in options:
+        assert other.model.network.is_gradient_checkpointing
+    else:
+        assert other.model.network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same(photo, tmp_path_factory):
+    folder = tiny.folder("sd15", tmp_path_factory)
+    plain, other = Inpainter.from_pretrained(folder), Inpainter.from_pretrained(folder, compile=True)
+    one, two = (paint(own, photo, prompt="fox").images[0] for own in (plain, other))
+    assert np.abs(one - two).max() < 1e-3
+    assert other.model.network._compiled_call_impl is not None
+
+
+def test_options_that_do_not_fit_are_said(photo, pipes):
+    with pytest.raises(ValueError, match="no gradient checkpointing"):
+        Inpainter.from_pretrained("fashion", gradient_checkpointing=True)
+    inpainter = Inpainter.from_pipe(tiny.build("sd15"))
+    inpainter.model.network.conv_in._hf_hook = type("Hook", (), {"offload": True})()
+    with pytest.raises(ValueError, match="sequential offloading"):
+        paint(inpainter, photo, prompt="fox", method="dps")
+    assert paint(inpainter, photo, prompt="fox").evaluations == 5
