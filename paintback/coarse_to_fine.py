@@ -177,18 +177,21 @@ def _place(low: int, high: int, side: int, whole: int) -> int:
     return min(max(0, (low + high - side) // 2), whole - side)
 
 
-def refinement_grid(denoiser: Denoiser, num_inference_steps: int, start: float) -> list[float]:
-    """The part of the model's grid below a noise level, starting exactly there.
+def refinement_grid(
+    denoiser: Denoiser, num_inference_steps: int, start: float, method: Method | None = None
+) -> list[float]:
+    """The part of the method's or the model's grid below a noise level, starting exactly there.
 
     Args:
         denoiser: of the model.
         num_inference_steps: of the whole grid.
         start: sigma / alpha.
+        method: whose grid it is; None for the model's.
 
     Returns:
         Times, falling, the last one 0.
     """
-    own = denoiser.grid(num_inference_steps)
+    own = denoiser.grid(num_inference_steps) if method is None else method.grid(denoiser, num_inference_steps)
     times = make_grid(denoiser.schedule, num_inference_steps, own)
     first = float(denoiser.schedule.time_of_ratio(torch.tensor(start, dtype=torch.float64)))
     return [first, *(time.t for time in times if time.t < first - 1e-9)]
@@ -244,13 +247,13 @@ def paint_regions(
             for canvas, levels in zip(canvases, plans, strict=True)
         ]
         coarse = torch.stack(originals).repeat_interleave(num_samples, dim=0)
-        times = make_grid(denoiser.schedule, num_inference_steps, denoiser.grid(num_inference_steps))
+        times = make_grid(denoiser.schedule, num_inference_steps, method.grid(denoiser, num_inference_steps))
         grid = [time.t for time in times[-1 - max(1, int(num_inference_steps * strength)) :]]
     for number, level in enumerate(plans[0]):
         initial = coarse
         if number:
             assert coarse is not None
-            grid = refinement_grid(denoiser, num_inference_steps, policy.refine_from)
+            grid = refinement_grid(denoiser, num_inference_steps, policy.refine_from, method)
             initial = _enlarge_each(coarse, [(levels[number - 1], levels[number]) for levels in plans])
         begin(level, grid)
         cells = level.box.height * level.box.width // level.factor**2

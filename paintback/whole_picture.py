@@ -168,7 +168,7 @@ def paint_whole(
     original = frame.enter(canvas.original(box)[None]).to(model.device)
     grid = initial = None
     if strength < 1:
-        times = make_grid(shown.schedule, num_inference_steps, shown.grid(num_inference_steps))
+        times = make_grid(shown.schedule, num_inference_steps, method.grid(shown, num_inference_steps))
         grid = [time.t for time in times[-1 - max(1, int((len(times) - 1) * strength)) :]]
         initial = codec.encode(original)[0].float()
     begin(frame, grid)

@@ -23,7 +23,7 @@ VARIANTS = (
     "ding:delayed=true", "dps:zeta=0.3", "dps:zeta=0.1", "mcg:alpha=1", "mmps:eta=1", "pigdm:form=posterior",
     "pigdm:form=posterior:eta=0", "diffpir:zeta=0.3", "ddnm:eta=1", "daps:step_size=0.001", "reddiff:lr=0.2",
     "flowchef:loss=norm", "repaint:repeats=5:jump_length=1", "psld:omega=0.1", "gradpaint:fraction=1",
-    "copaint:repeats=2", "mmps:iterations=4",
+    "copaint:repeats=2", "mmps:iterations=4", "fmm:iterations=1:eta=0", "fmm:iterations=1",
 )  # fmt: skip
 
 

@@ -224,6 +224,10 @@ class Method:
         """The sample, from the state at the last time above 0: one evaluation."""
         return run.denoise(x_t, t).x0
 
+    def grid(self, denoiser: Denoiser, num_inference_steps: int) -> Grid | None:
+        """The times of a run for which none are given: the model's own; None for those uniform in t."""
+        return denoiser.grid(num_inference_steps)
+
     def evaluations(self, num_inference_steps: int) -> int:
         """The documented cost: denoiser evaluations per sample of N grid intervals."""
         return num_inference_steps
@@ -253,7 +257,7 @@ class Method:
             num_inference_steps: grid intervals N.
             generator: one for the batch, or a list of one per sample; None seeds from the operating system.
             num_samples: batch size when y has no batch axis; 1 by default. When y has one, samples per row of y.
-            grid: the times; see `schedules.make_grid`. None for the model's own grid.
+            grid: the times; see `schedules.make_grid`. None for the method's own, which is the model's for most.
             callback: called after every step with (step, t, x, x0), x the new state and x0 the last predicted
                 picture; returning True stops the run, whose samples are then x0.
             initial: (B, ...) or event-shaped clean picture that is noised to the first time in place of pure noise.
@@ -278,8 +282,8 @@ class Method:
                 f"{self.name} applies the operator to the model's own space, and this model's is not that of pictures; "
                 f"methods that decode: {others}."
             )
-        own = denoiser.grid(num_inference_steps) if grid is None else None
-        times = make_grid(denoiser.schedule, num_inference_steps, own if grid is None else grid)
+        own = self.grid(denoiser, num_inference_steps) if grid is None else grid
+        times = make_grid(denoiser.schedule, num_inference_steps, own)
         run = _open_run(denoiser, observation, times, generator, num_samples)
         if initial is not None:
             try:

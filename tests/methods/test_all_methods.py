@@ -359,6 +359,7 @@ COST: dict[str, tuple[Any, Any]] = {
     "ding": (lambda n: 2 * (n - 1) + 1, lambda n: 0),
     "dps": (lambda n: n, lambda n: n - 1),
     "fcs": (lambda n: 11 * n, lambda n: 0),
+    "fmm": (lambda n: 3 * n, lambda n: 0),
     "gradpaint": (lambda n: n + math.ceil(0.45 * n), lambda n: math.ceil(0.45 * n)),
     "lanpaint": (lambda n: 6 * n, lambda n: 0),
     "ldps": (lambda n: n, lambda n: n - 1),
