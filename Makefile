@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(FULL): $(STAMP)
-	$(PIP) --editable '.[bench,dev,models,video]'
+	$(PIP) --editable '.[bench,cluster,dev,models,video,web]'
 	@touch $@
 
 demo: $(STAMP)
@@ -46,7 +46,8 @@ test: $(FULL)
 	$(BIN)/python -m pytest $(ARGS)
 
 slow: $(FULL)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses 2 tests/models $(ARGS)
+	$(BIN)/python -m pytest -m 'slow and not timing' --ignore tests/models $(ARGS)
 
 lint: $(FULL)
 	$(BIN)/ruff format --check .

@@ -22,12 +22,23 @@ _NAMES = {
     "layers": "paintback.layers",
     "superres": "paintback.superres",
 }
-_MODULES = ("denoiser", "images", "methods", "models", "observation", "priors", "randomness", "schedules", "training")
+_MODULES = (
+    "batch",
+    "denoiser",
+    "images",
+    "methods",
+    "models",
+    "observation",
+    "priors",
+    "randomness",
+    "schedules",
+    "training",
+)
 
 __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:
-    from paintback import denoiser, images, methods, models, observation, priors, randomness, schedules, training
+    from paintback import batch, denoiser, images, methods, models, observation, priors, randomness, schedules, training
     from paintback.denoiser import Denoiser, NetworkDenoiser, Prediction
     from paintback.inpainter import Inpainter
     from paintback.layers import layers

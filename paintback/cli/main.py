@@ -46,6 +46,7 @@ class _LazyGroup(click.Group):
 class _Main(_LazyGroup):
     lazy = {  # noqa: RUF012 - the class is the registry
         "inpaint": ("paintback.cli.inpaint", "inpaint", "Paint back the masked part of a picture."),
+        "batch": ("paintback.cli.batch", "batch", "Paint back many pictures, here or on a cluster."),
         "superres": ("paintback.cli.superres", "superres", "Enlarge a picture 2 to 8 times."),
         "layers": ("paintback.cli.layers", "layers", "Take a picture apart into two layers and a mask."),
         "serve": ("paintback.cli.serve", "serve", "Serve the page for the browser, and the HTTP API."),

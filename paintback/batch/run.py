@@ -1,0 +1,237 @@
+"""`run`: many jobs in, a folder of results and a manifest out; what is done is skipped, what failed is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from os import PathLike
+from typing import Any, Literal
+
+from paintback.batch import files
+from paintback.batch.job import Job
+from paintback.batch.ledger import Ledger
+from paintback.batch.tasks import Task, name_jobs
+from paintback.batch.worker import Chunk, Options, Record, failed
+
+__all__ = ["Engine", "Progress", "Report", "run"]
+
+Engine = Literal["local", "ray"]
+CHECKS = 8  # threads that compare what is there with what is recorded
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: pictures of the batch.
+        skipped: done before.
+        done: painted now.
+        failed: now.
+        seconds: since the run began.
+    """
+
+    total: int
+    skipped: int
+    done: int
+    failed: int
+    seconds: float
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, or None before the first picture."""
+        now = self.done + self.failed
+        return None if not now else self.seconds / now * (self.total - self.skipped - now)
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        total: pictures of the batch.
+        skipped: names that were done before.
+        done: records of what was painted now.
+        failed: records of what could not be done, with the error.
+        seconds: of the run.
+        stopped: whether it was interrupted; what is missing is done by the next run.
+        out: the folder or URL.
+    """
+
+    total: int
+    out: str
+    skipped: list[str] = field(default_factory=list)
+    done: list[Record] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped: bool = False
+
+    @property
+    def missing(self) -> int:
+        """Pictures that the run did not come to."""
+        return self.total - len(self.skipped) - len(self.done) - len(self.failed)
+
+
+def run(
+    jobs: Sequence[Job | Task],
+    out: str | PathLike[str],
+    *,
+    engine: Engine = "local",
+    suffix: str = ".png",
+    batch: int = 8,
+    memory: int = 2**31,
+    address: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Paints many jobs.
+
+    Args:
+        jobs: jobs, which are named by their pictures, or tasks, such as `tasks.read_tasks` makes.
+        out: folder or URL of the results, made if missing; it holds the pictures and `manifest.jsonl`.
+        engine: "local", in this process, or "ray", on a cluster.
+        suffix: of the results: .png, .jpg, .webp or .tif.
+        batch: most pictures of one network batch.
+        memory: bytes that one network batch may take.
+        address: of the Ray cluster; None for the one that Ray finds, or a new one on this machine.
+        workers: of Ray; None for one a GPU or, without any, one a CPU.
+        progress: told after every batch.
+
+    Returns:
+        What was done, skipped and failed. A failed picture raises nothing.
+
+    Raises:
+        ValueError: for a model, device, folder or engine that cannot be used.
+    """
+    began = time.perf_counter()
+    if engine not in ("local", "ray"):
+        raise ValueError(f"There is no engine {engine!r}; give local or ray.")
+    if batch < 1 or memory < 1 or (workers is not None and workers < 1):
+        raise ValueError(f"batch, memory and workers must be at least 1; got {batch}, {memory}, {workers}.")
+    from pathlib import Path
+
+    from paintback.images.encoding import format_of
+
+    format_of(Path("out" + suffix))
+    options = Options(os.fspath(out), suffix, batch, memory)
+    if engine == "ray":
+        if options.out.startswith("memory:"):
+            raise ValueError(f"{options.out!r} is not seen by other processes; give a folder or another URL.")
+        if not files.is_url(options.out):
+            options = replace(options, out=str(files.local(options.out).absolute()))
+    tasks = _with_threads(name_jobs(jobs), engine)
+    report = Report(len(tasks), options.out)
+    ledger = Ledger(options.out)
+
+    def tell() -> None:
+        if progress is not None:
+            counts = (len(report.skipped), len(report.done), len(report.failed))
+            progress(Progress(report.total, *counts, time.perf_counter() - began))
+
+    def take(records: Sequence[Record]) -> None:
+        ledger.append(records)
+        for record in records:
+            (report.done if record["status"] == "done" else report.failed).append(record)
+        if records:
+            tell()
+
+    try:
+        with _interruptible() as stopped, ThreadPoolExecutor(CHECKS) as pool:
+            done = list(pool.map(lambda task: ledger.is_done(task, suffix), tasks))
+            report.skipped = [task.name for task, is_done in zip(tasks, done, strict=True) if is_done]
+            tell()
+            take([failed(task, task.error or "There is no job.") for task in tasks if task.job is None])
+            for job, chunks in _cut(tasks, done, batch):
+                if stopped():
+                    break
+                for records in _paint(engine, job, chunks, options, stopped, address, workers):
+                    take(records)
+            report.stopped = stopped()
+    finally:
+        ledger.close()
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _paint(
+    engine: Engine,
+    job: Job,
+    chunks: list[Chunk],
+    options: Options,
+    stopped: Callable[[], bool],
+    address: str | None,
+    workers: int | None,
+) -> Iterator[list[Record]]:
+    if engine == "ray":
+        from paintback.batch.cluster import run_ray
+
+        return run_ray(job, chunks, options, stopped, address=address, workers=workers)
+    from paintback.batch.local import run_local
+
+    return run_local(job, chunks, options, stopped)
+
+
+def _with_threads(tasks: list[Task], engine: Engine) -> list[Task]:
+    """Settles the number of threads where jobs leave it open: all of this process's, or one for a worker of Ray."""
+    import torch
+
+    threads = 1 if engine == "ray" else torch.get_num_threads()
+    return [
+        replace(task, job=replace(task.job, threads=threads))
+        if task.job is not None and task.job.threads is None
+        else task
+        for task in tasks
+    ]
+
+
+def _place(task: Task) -> str:
+    assert task.job is not None
+    return json.dumps([task.job.model, task.job.device, task.job.dtype, task.job.threads])
+
+
+def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tuple[Job, list[Chunk]]]:
+    """Chunks of `batch` tasks that need the same model, without those that are wholly done.
+
+    Broken rows are left out first, so that the chunks are the same when the run is repeated.
+    """
+    pairs = [(task, is_done) for task, is_done in zip(tasks, done, strict=True) if task.job is not None]
+    pairs.sort(key=lambda pair: _place(pair[0]))  # stable: in the given order where the model is one
+    for _, group in groupby(pairs, key=lambda pair: _place(pair[0])):
+        same = list(group)
+        chunks = []
+        for first in range(0, len(same), batch):
+            part = same[first : first + batch]
+            if not all(is_done for _, is_done in part):
+                chunks.append(Chunk(tuple(task for task, _ in part), tuple(not is_done for _, is_done in part)))
+        job = same[0][0].job
+        assert job is not None
+        if chunks:
+            yield job, chunks
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag; the second one interrupts at once. Only the main thread gets signals."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    before: Any = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: Any) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield flag.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

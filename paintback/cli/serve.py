@@ -1,0 +1,103 @@
+"""`paintback serve`: the page for the browser, and the HTTP API."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from paintback.cli.output import remark
+
+__all__ = ["serve"]
+
+
+def _state() -> Path:
+    """Where programs of a user keep what they may forget only when told: the platform's folder."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "paintback"
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8040, show_default=True, help="0 for any free one.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of jobs and pictures.  [default: the user's own]")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME=PATH", help="A model to offer besides the shipped ones."
+)
+@click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Jobs that run at once.")
+@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--token", envvar="PAINTBACK_TOKEN", help="What requests have to show.  [default: random; none at home]")
+@click.option("--allow-host", "names", multiple=True, metavar="NAME", help="A name that this server goes by.")
+@click.option("--max-megapixels", type=click.FloatRange(0.01), default=24.0, show_default=True, help="Of a picture.")
+@click.option("--max-upload", type=click.FloatRange(0.01), default=64.0, show_default=True, help="MiB of a file.")
+@click.option("--max-waiting", type=click.IntRange(1), default=200, show_default=True, help="Jobs in the queue.")
+@click.option("--max-per-client", type=click.IntRange(1), default=64, show_default=True, help="Of one address.")
+@click.option("--keep-days", type=click.FloatRange(0.01), default=30.0, show_default=True, help="Of finished jobs.")
+def serve(
+    host: str,
+    port: int,
+    data: Path | None,
+    models: tuple[str, ...],
+    workers: int,
+    device: str | None,
+    threads: int | None,
+    token: str | None,
+    names: tuple[str, ...],
+    max_megapixels: float,
+    max_upload: float,
+    max_waiting: int,
+    max_per_client: int,
+    keep_days: float,
+) -> None:
+    """Serve the page and the HTTP API, on this machine unless --host says otherwise.
+
+    Bound elsewhere, every request needs the token; the address that is printed holds it. Jobs wait in --data and
+    survive a restart. Ctrl-C ends the server; what was half done runs again at the next start.
+    """
+    try:
+        import uvicorn
+
+        from paintback.web.app import make_app
+    except ImportError as error:
+        raise ValueError(f"The page needs {error.name}; pip install 'paintback[web]'.") from None
+    from paintback.web.config import LOOPBACK, Config, Limits, offers
+
+    given: dict[str, str] = {}
+    for pair in models:
+        name, equals, source = pair.partition("=")
+        if not equals or not name or not source:
+            raise ValueError(f"--model takes NAME=PATH; got {pair!r}.")
+        given[name] = source
+    at_home = host in LOOPBACK
+    if token is None and not at_home:
+        token = secrets.token_urlsafe(24)
+    limits = Limits(
+        upload_bytes=int(max_upload * 2**20),
+        pixels=int(max_megapixels * 1e6),
+        waiting=max_waiting,
+        waiting_per_client=max_per_client,
+        days=keep_days,
+    )
+    hosts = LOOPBACK | {name.lower() for name in names} | ({host.lower()} - {"0.0.0.0", "::"})
+    config = Config(data or _state(), offers(given), limits, frozenset(hosts), token, workers, device, threads)
+    app = make_app(config)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=3, server_header=False)
+    )
+    sock = server.config.bind_socket()
+    sock.listen(128)  # who opens the address at once waits a moment and is not refused
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{sock.getsockname()[1]}/" + (f"?token={token}" if token else ""))
+    remark("serving; Ctrl-C ends it.")
+    if not at_home and not names:
+        remark("other machines reach it by a name that --allow-host allows.")
+    server.run(sockets=[sock])

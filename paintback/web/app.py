@@ -1,0 +1,473 @@
+"""The HTTP API and the page, as a FastAPI application."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from paintback import __version__
+from paintback.images.errors import PictureError
+from paintback.web import schemas
+from paintback.web.config import Config
+from paintback.web.preview import Progress
+from paintback.web.schemas import ID, JobRequest, JobView, Options, PictureView, Problem
+from paintback.web.security import Guard
+from paintback.web.store import FINISHED, QueueFullError, Store
+from paintback.web.worker import Worker, describe, job_of
+
+__all__ = ["make_app"]
+
+STATIC = FilePath(__file__).parent / "static"
+EXAMPLES = FilePath(__file__).parent.parent / "examples"
+MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".jpg": "image/jpeg",
+         ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png"}  # fmt: skip
+SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif",
+              b"BM": "image/bmp", b"II": "image/tiff", b"MM": "image/tiff"}  # fmt: skip
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp", "image/gif")
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["job", "progress", "preview"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+}
+TOGETHER = 2  # pictures that are decoded at once
+PULSE = 15.0  # seconds between signs of life on a quiet stream
+TICK = 0.1  # seconds between looks at a running job
+
+PictureId = Annotated[str, Path(pattern=ID, description="Id of a picture.")]
+JobId = Annotated[str, Path(pattern=ID, description="Id of a job.")]
+
+
+def make_app(config: Config) -> FastAPI:
+    """The application, with its worker running between startup and shutdown.
+
+    Args:
+        config: see there.
+
+    Raises:
+        ValueError: if the data folder is in use.
+    """
+    api = _Api(config)
+    app = FastAPI(
+        title="Paintback",
+        version=__version__,
+        description=__doc__,
+        lifespan=api.lifespan,
+        docs_url=None,  # these two load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        responses={
+            401: {"model": Problem, "description": "The token is missing."},
+            403: {"model": Problem, "description": "Another site's page asks."},
+            421: {"model": Problem, "description": "The server does not go by that name."},
+            422: {"model": Problem, "description": "The request is not understood."},
+        },
+    )
+    app.add_middleware(Guard, hosts=config.hosts, token=config.token)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(405, _not_allowed)
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is none of that id."}}
+    many: dict[int | str, dict[str, Any]] = {429: {"model": Problem, "description": "As many as allowed already."}}
+    unread: dict[int | str, dict[str, Any]] = {400: {"model": Problem, "description": "The body is no text."}}
+    unfit: dict[int | str, dict[str, Any]] = {
+        409: {"model": Problem, "description": "It does not go together: picture, mask, model, method and its fields."}
+    }
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    file: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(PICTURES, binary)}, **missing}
+    app.add_api_route("/api/options", api.options, tags=["page"], summary="What there is to choose from")
+    app.add_api_route(
+        "/api/pictures",
+        api.upload,
+        methods=["POST"],
+        status_code=201,
+        tags=["pictures"],
+        summary="Send a picture or a mask, as the body",
+        responses={
+            413: {"model": Problem, "description": "Too large a file, or too many pixels."},
+            415: {"model": Problem, "description": "No picture, or a damaged one."},
+            507: {"model": Problem, "description": "The server has no room for more."},
+        },
+        openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(PICTURES, binary)}},
+    )
+    app.add_api_route("/api/pictures/{picture}", api.picture, tags=["pictures"], summary="A picture's file",
+                      response_class=FileResponse, responses=file)  # fmt: skip
+    app.add_api_route("/api/pictures/{picture}/about", api.about, tags=["pictures"], summary="Its size and settings",
+                      responses=missing)  # fmt: skip
+    view: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": binary}}, **missing}
+    app.add_api_route("/api/pictures/{picture}/view", api.view, tags=["pictures"], response_class=Response,
+                      summary="As browsers can show it: upright, 8 bits, PNG", responses=view)  # fmt: skip
+    app.add_api_route("/api/jobs", api.add_job, methods=["POST"], status_code=201, tags=["jobs"], summary="Ask for one",
+                      responses={**unread, **missing, **unfit, **many})  # fmt: skip
+    app.add_api_route("/api/jobs", api.jobs, tags=["jobs"], summary="The newest 50")
+    app.add_api_route("/api/jobs/{job}", api.job, tags=["jobs"], summary="One job, its results and how far it is",
+                      responses=missing)  # fmt: skip
+    app.add_api_route("/api/jobs/{job}", api.remove, methods=["DELETE"], status_code=204, tags=["jobs"],
+                      summary="Forget a finished job and its results",
+                      responses={**missing, 409: {"model": Problem, "description": "It has not ended."}})  # fmt: skip
+    app.add_api_route("/api/jobs/{job}/stop", api.stop, methods=["POST"], tags=["jobs"], summary="Stop it",
+                      responses=missing)  # fmt: skip
+    app.add_api_route(
+        "/api/jobs/{job}/events",
+        api.events,
+        tags=["jobs"],
+        summary="Follow it: server-sent events",
+        description="Events `job` (a JobView), `progress` (a ProgressView) and `preview` ({box: [left, top, width, "
+        "height], image: a data URL}); the stream ends with the job.",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": EVENT}}}, **missing, **many},
+    )
+    for path, (data, media) in _static_files().items():
+        app.add_api_route(path, _static(data, media), include_in_schema=False)
+    return app
+
+
+class _Api:
+    """The routes of one server.
+
+    Args:
+        config: see there.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = Store(config.data)
+        self.progress: dict[str, Progress] = {}
+        self.workers = [Worker(self.store, config, self.progress, self._choices) for _ in range(config.workers)]
+        self.streams: Counter[str] = Counter()
+        self.closing = False
+        self._decoding = threading.Semaphore(TOGETHER)
+        self._options: Options | None = None
+        self._options_lock = threading.Lock()
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """The workers run as long as the server does."""
+        threading.Thread(target=self._choices, daemon=True).start()  # torch takes seconds to import; the page does not
+        for worker in self.workers:
+            worker.start()
+        try:
+            yield
+        finally:
+            self.closing = True
+            for worker in self.workers:
+                await run_in_threadpool(worker.close)
+            self.store.close()
+
+    def _choices(self) -> Options:
+        with self._options_lock:
+            if self._options is None:
+                self._options = schemas.options(self.config)
+            return self._options
+
+    def options(self) -> Options:
+        """What there is to choose from: models, methods with their fields, limits."""
+        return self._choices()
+
+    # pictures
+
+    async def upload(
+        self,
+        request: Request,
+        name: Annotated[str, Query(max_length=300, description="What people call it.")] = "picture",
+    ) -> PictureView:
+        """Keeps a picture or a mask: PNG, JPEG, WebP, TIFF, BMP or GIF, as the body of the request.
+
+        A PNG that Paintback wrote comes back with the settings in it.
+        """
+        most = self.config.limits.upload_bytes
+        large = f"{name!r} is larger than {most / 2**20:g} MiB, which is all this server takes; send a smaller file."
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > most:
+            raise HTTPException(413, large)
+        if self.store.stored_bytes() > 2 * self.config.limits.stored_bytes:
+            raise HTTPException(507, "The server's folder is full; try again later.")
+        path = self.store.files / f"{secrets.token_hex(16)}.part"
+        try:
+            size = 0
+            with path.open("xb") as file:
+                async for block in request.stream():
+                    size += len(block)
+                    if size > most:
+                        raise HTTPException(413, large)
+                    file.write(block)
+            return await run_in_threadpool(self._take, path, FilePath(name.replace("\\", "/")).name or "picture")
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _take(self, path: FilePath, name: str) -> PictureView:
+        from paintback.images import read_picture, read_settings
+
+        try:
+            with self._decoding:
+                picture = read_picture(path, max_pixels=self.config.limits.pixels)
+        except PictureError as error:
+            text = str(error).replace(repr(str(path)), repr(name))
+            large = f"at most {self.config.limits.pixels};" in text
+            text = text.replace("make it smaller, or raise max_pixels if you trust the file.", "make it smaller.")
+            raise HTTPException(413 if large else 415, text) from None
+        try:
+            settings = read_settings(path)
+        except PictureError:
+            settings = None
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(0)
+            sha = hashlib.sha256(file.read()).hexdigest()
+        media = next((kind for start, kind in SIGNATURES.items() if head.startswith(start)), "image/png")
+        about = {**describe(picture), "sha256": sha, "settings": settings}
+        new = self.store.add_picture(path, kind="upload", name=name, size=picture.size, media=media, about=about)
+        return self._picture_view(new)
+
+    def _row(self, picture: str) -> dict[str, Any]:
+        row = self.store.picture(picture)
+        if row is None:
+            raise HTTPException(404, "There is no picture of that id.")
+        return row
+
+    def _picture_view(self, picture: str) -> PictureView:
+        row = self._row(picture)
+        about = {"grey": False, "transparent": True, "bits": 8, **row["about"]}
+        given = {name: row.get(name, about.get(name)) for name in PictureView.model_fields}
+        return PictureView.model_validate(given)
+
+    def picture(self, picture: PictureId) -> FileResponse:
+        """The file as it was sent or made."""
+        row = self._row(picture)
+        headers = {"cache-control": "private, max-age=86400, immutable"}
+        return FileResponse(self.store.path(row["id"]), media_type=row["media"], filename=row["name"], headers=headers,
+                            content_disposition_type="inline")  # fmt: skip
+
+    def about(self, picture: PictureId) -> PictureView:
+        """What is known of a picture."""
+        return self._picture_view(picture)
+
+    def view(self, picture: PictureId) -> Response:
+        """The picture as a browser can show it, whatever its format."""
+        import io
+
+        from paintback.images import read_picture, to_pil
+
+        row = self._row(picture)
+        buffer = io.BytesIO()
+        with self._decoding:
+            to_pil(read_picture(self.store.path(row["id"])).to_uint8()).save(buffer, "PNG", compress_level=1)
+        return Response(buffer.getvalue(), media_type="image/png", headers={"cache-control": "private, max-age=86400"})
+
+    # jobs
+
+    def add_job(self, request: Request, job: JobRequest) -> JobView:
+        """Puts a job into the queue. What is left open is filled in and comes back: method, fields, steps, seed."""
+        for picture in (job.photo, None if job.mask == "alpha" else job.mask):
+            if picture is not None:
+                self._row(picture)
+        try:
+            complete = self._complete(job)
+            with self._decoding:
+                self._check(complete)
+            new = self.store.add_job(
+                complete,
+                _client(request),
+                most=self.config.limits.waiting,
+                most_per_client=self.config.limits.waiting_per_client,
+            )
+        except QueueFullError as error:
+            raise HTTPException(429, str(error)) from None
+        except ValueError as error:
+            raise HTTPException(409, str(error).replace(str(self.store.files), "")) from None
+        for worker in self.workers:
+            worker.wake()
+        return self.job(new)
+
+    def _complete(self, job: JobRequest) -> dict[str, Any]:
+        """The request with everything filled in that was left open.
+
+        Raises:
+            ValueError: for a model, method or field that there is not.
+        """
+        choices = self._choices()
+        model = next((model for model in choices.models if model.name == job.model), None)
+        if model is None:
+            raise ValueError(
+                f"There is no model {job.model!r} here; choose one of {', '.join(one.name for one in choices.models)}."
+            )
+        values = job.model_dump()
+        name = job.method or model.method
+        if model.trained != (name == "trained"):
+            raise ValueError(
+                f"The model {model.name!r} takes the mask itself; leave the method out."
+                if model.trained
+                else f"The model {model.name!r} is not run as {name!r}; choose a method of the list."
+            )
+        if not model.takes_text and (job.prompt or job.negative_prompt):
+            raise ValueError(f"The model {model.name!r} reads no text; leave the prompt out.")
+        if job.samples > self.config.limits.samples:
+            raise ValueError(f"samples is at most {self.config.limits.samples} here; got {job.samples}.")
+        if name != "trained":
+            method = next((method for method in choices.methods if method.name == name), None)
+            if method is None:
+                known = ", ".join(method.name for method in choices.methods)
+                raise ValueError(f"There is no method {name!r}; choose one of {known}.")
+            own = model.fields if name == model.method else {}
+            values["fields"] = {**own, **schemas.check_fields(method, job.fields)}
+        elif job.fields:
+            raise ValueError("The method 'trained' has no fields; leave them out.")
+        return {
+            **values,
+            "method": name,
+            "steps": job.steps or model.steps,
+            "seed": secrets.randbelow(2**31) if job.seed is None else job.seed,
+            "prompt": job.prompt or None,
+            "negative_prompt": job.negative_prompt or None,
+            **{name: JobRequest.model_fields[name].get_default(call_default_factory=True)
+               for name in ("device", "dtype", "threads", "sha256", "versions")},
+        }  # fmt: skip
+
+    def _check(self, request: dict[str, Any]) -> None:
+        """Looks at the pictures before anybody waits for them.
+
+        Raises:
+            ValueError: for a mask that does not fit, or a canvas that is too large.
+        """
+        from paintback.batch.job import prepare
+
+        row = self._row(request["photo"])
+        left, top, right, bottom = request["outpaint"]
+        if (row["width"] + left + right) * (row["height"] + top + bottom) > self.config.limits.pixels:
+            raise ValueError(f"With what is added it has more than {self.config.limits.pixels} pixels; add less.")
+        if request["mask"] is None and not any(request["outpaint"]):
+            raise ValueError("There is neither a mask nor anything to add around the picture; give one of them.")
+        job = job_of(self.store, request, self.config)
+        job.check_method()
+        prepare(replace(job, device=None))
+
+    def _job_row(self, job: str) -> dict[str, Any]:
+        row = self.store.job(job)
+        if row is None:
+            raise HTTPException(404, "There is no job of that id.")
+        return row
+
+    def job(self, job: JobId) -> JobView:
+        """A job as it is now."""
+        return schemas.job_view(self._job_row(job), self.progress.get(job))
+
+    def jobs(self) -> list[JobView]:
+        """The newest jobs, newest first."""
+        return [schemas.job_view(row, self.progress.get(row["id"])) for row in self.store.jobs()]
+
+    def stop(self, job: JobId) -> JobView:
+        """Stops a job: one that waits never runs, one that runs keeps the last prediction. An ended one stays."""
+        self._job_row(job)
+        self.store.stop(job)
+        for worker in self.workers:
+            worker.wake()
+        return self.job(job)
+
+    def remove(self, job: JobId) -> Response:
+        """Removes a job with its results; the pictures that were sent stay until they are old."""
+        self._job_row(job)
+        if not self.store.remove_job(job):
+            raise HTTPException(409, "The job has not ended; stop it first.")
+        return Response(status_code=204)
+
+    async def events(self, request: Request, job: JobId) -> StreamingResponse:
+        """The events of one job until it has ended."""
+        self._job_row(job)
+        client = _client(request)
+        if self.streams[client] >= self.config.limits.streams_per_client:
+            raise HTTPException(429, "You follow as many jobs as one client may; close another page.")
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(self._follow(job, client), media_type="text/event-stream", headers=headers)
+
+    async def _follow(self, job: str, client: str) -> AsyncIterator[str]:
+        self.streams[client] += 1
+        try:
+            seen, steps, views, quiet = -1, -1, -1, time.monotonic()
+            yield "retry: 1000\n\n"
+            while not self.closing:
+                version, progress = self.store.version, self.progress.get(job)
+                if progress is not None and progress.version != steps:
+                    steps, quiet = progress.version, time.monotonic()
+                    names = schemas.ProgressView.model_fields
+                    yield _event("progress", {name: getattr(progress, name) for name in names})
+                    view = progress.view
+                    if view is not None and progress.view_version != views:
+                        views = progress.view_version
+                        yield _event("preview", {"box": view.box, "image": view.image})
+                if version != seen:
+                    seen, quiet = version, time.monotonic()
+                    row = self.store.job(job)
+                    if row is None:
+                        return
+                    yield _event("job", schemas.job_view(row, progress).model_dump(mode="json"))
+                    if row["state"] in FINISHED:
+                        return
+                if time.monotonic() - quiet > PULSE:
+                    quiet = time.monotonic()
+                    yield ": still here\n\n"
+                await asyncio.sleep(TICK)
+        finally:
+            self.streams[client] -= 1
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """The first of pydantic's complaints, as a sentence."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:] if part != "__root__")
+    return JSONResponse({"detail": f"{where or 'The request'}: {first['msg']}."}, 422)
+
+
+async def _not_allowed(request: Request, error: Exception) -> JSONResponse:
+    """All methods of a path, which several routes may share."""
+    allowed = set()
+    for route in request.app.routes:
+        if route.path_regex.match(request.url.path):
+            allowed |= route.methods
+    text = f"{request.method} is not for this address; use {' or '.join(sorted(allowed))}."
+    return JSONResponse({"detail": text}, 405, {"allow": ", ".join(sorted(allowed))})
+
+
+def _static_files() -> dict[str, tuple[bytes, str]]:
+    """All that the page consists of, read once: a request's path is looked up here and never on the disk."""
+    files = {f"/static/{path.name}": path for path in sorted(STATIC.iterdir()) if path.suffix in MEDIA}
+    files |= {f"/examples/{path.name}": path for path in sorted(EXAMPLES.iterdir()) if path.suffix in MEDIA}
+    files["/"] = STATIC / "index.html"
+    files["/favicon.ico"] = STATIC / "icon.svg"
+    return {name: (path.read_bytes(), MEDIA[path.suffix]) for name, path in files.items()}
+
+
+def _static(data: bytes, media: str) -> Callable[[Request], Response]:
+    tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+
+    def answer(request: Request) -> Response:
+        headers = {"cache-control": "no-cache", "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(data, media_type=media, headers=headers)
+
+    return answer

@@ -1,0 +1,203 @@
+"""What is seen of a painting while it runs: how far it is, and the predicted picture of the crop being painted.
+
+The inpainter tells every step of every crop and scale in order, and begins to count again at each. The order is known
+beforehand, so the steps can be counted in advance and each prediction put in its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from paintback.batch.job import Job
+    from paintback.images import Picture
+    from paintback.images.masks import Mask
+    from paintback.images.regions import Box
+    from paintback.inpainter import Inpainter
+
+__all__ = ["Progress", "Stage", "View", "plan", "spread"]
+
+SIDE = 384  # longer side of a preview, in pixels
+PAUSE = 0.3  # seconds between previews, and more where making one takes long
+SHARE = 0.1  # of the time at most
+OVERHEAD = 64 * 64  # cells: what a step costs even where there is little to paint
+# black, violet, red, orange, pale yellow: dark means sure
+COLOURS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One scale of one crop.
+
+    Attributes:
+        box: the crop, which may reach beyond the picture.
+        part: bool, of the crop's shape: what is painted.
+        steps: how many.
+        weight: what one of them costs, compared with others.
+        frame: of a latent model, to bring its pixels back to the crop.
+    """
+
+    box: Box
+    part: Mask
+    steps: int
+    weight: float
+    frame: Any = None
+
+
+@dataclass
+class View:
+    """A preview: where in the picture (left, top, width, height), and a WebP with transparency as a data URL."""
+
+    box: tuple[int, int, int, int]
+    image: str
+
+
+def plan(inpainter: Inpainter, job: Job, mask: Mask) -> list[Stage]:
+    """The stages of one sample, in the order in which `Inpainter` makes them."""
+    from paintback.coarse_to_fine import plan_levels, refinement_grid
+    from paintback.images import blur, hole_regions
+    from paintback.models.latent import LatentModel
+    from paintback.models.trained import TrainedModel
+    from paintback.whole_picture import choose_size, whole_regions
+
+    model, policy = inpainter.model, inpainter.policy
+    steps = job.steps or model.sampler.num_inference_steps
+    wide = blur(mask, job.blur) > 0 if job.blur else mask
+    stages = []
+    if isinstance(model, LatentModel | TrainedModel):
+        for region in whole_regions(wide, model, None):
+            frame = choose_size(region.box, model, (job.height, job.width))
+            stages.append(Stage(region.box, region.local_target, steps, frame.size[0] * frame.size[1], frame))
+        return stages
+    denoiser = model.denoiser(job.prompt, job.negative_prompt, job.guidance)
+    size = None if denoiser.shape is None else (denoiser.shape[-2], denoiser.shape[-1])
+    regions = hole_regions(wide, context=policy.context, minimum=model.training_size, multiple=policy.multiple)
+    for region in regions:
+        for number, level in enumerate(plan_levels(region, (wide.shape[0], wide.shape[1]), policy, size)):
+            count = len(refinement_grid(denoiser, steps, policy.refine_from)) - 1 if number else steps
+            cells = level.box.height * level.box.width / level.factor**2
+            stages.append(Stage(level.box, _part(region.target, level.box), count, cells + OVERHEAD))
+    return stages
+
+
+def _part(target: Mask, box: Box) -> Mask:
+    """The target in a box that may reach beyond the picture."""
+    part = np.zeros(box.shape, bool)
+    top, left = max(0, box.top), max(0, box.left)
+    inside = target[top : max(top, box.bottom), left : max(left, box.right)]
+    part[top - box.top : top - box.top + inside.shape[0], left - box.left : left - box.left + inside.shape[1]] = inside
+    return part
+
+
+@dataclass
+class Progress:
+    """How far a job is; written by its worker, read by whoever follows it.
+
+    Attributes:
+        samples: of the job.
+        sample: the one being painted, from 1.
+        step: of this sample.
+        steps: of every sample.
+        fraction: of the whole job that is done, by cost.
+        seconds: since the job began.
+        left: seconds to go, or None where that is not known yet.
+        version: grows with every step.
+        view: the latest preview.
+        view_version: grows with every preview.
+    """
+
+    samples: int
+    sample: int = 1
+    step: int = 0
+    steps: int = 0
+    fraction: float = 0.0
+    seconds: float = 0.0
+    left: float | None = None
+    version: int = 0
+    view: View | None = None
+    view_version: int = 0
+    stages: list[Stage] = field(default_factory=list, repr=False)
+    began: float = field(default_factory=time.monotonic, repr=False)
+    _stage: int = field(default=-1, repr=False)
+    _next_view: float = field(default=0.0, repr=False)
+    _skipped: int = field(default=0, repr=False)
+
+    def begin_sample(self, number: int, stages: list[Stage]) -> None:
+        """The next sample begins; those that an earlier run left cost nothing now."""
+        if not self.stages:
+            self._skipped = number - 1
+        self.sample, self.stages, self._stage = number, stages, -1
+        self.step, self.steps = 0, sum(stage.steps for stage in stages)
+        self.version += 1
+
+    def took_step(self, inpainter: Inpainter, index: int, x0: Any) -> None:
+        """One step of the current stage was done, or with index 0 the first one of the next."""
+        if index == 0:
+            self._stage = min(self._stage + 1, len(self.stages) - 1)
+        stage = self.stages[self._stage]
+        before = self.stages[: self._stage]
+        self.step = sum(one.steps for one in before) + min(index + 1, stage.steps)
+        whole = sum(one.steps * one.weight for one in self.stages)
+        done = sum(one.steps * one.weight for one in before) + min(index + 1, stage.steps) * stage.weight
+        own = self.sample - 1 - self._skipped + done / whole
+        self.fraction = (self.sample - 1 + done / whole) / self.samples
+        now = time.monotonic()
+        self.seconds = now - self.began
+        self.left = self.seconds / own * (self.samples - self._skipped - own) if own > 0 else None
+        if x0 is not None and now >= self._next_view:
+            self.view = _view(inpainter, stage, x0)
+            self.view_version += 1
+            took = time.monotonic() - now
+            self._next_view = now + took + max(PAUSE, took * (1 / SHARE - 1))
+        self.version += 1
+
+
+def _view(inpainter: Inpainter, stage: Stage, x0: Any) -> View:
+    from PIL import Image
+
+    model = inpainter.model
+    x0 = x0[:1].detach()
+    if stage.frame is not None:  # a prediction in latents
+        x0 = stage.frame.leave(model.to_picture(model.codec.decode(x0)).float().cpu())  # type: ignore[attr-defined]
+    else:
+        x0 = model.to_picture(x0.float().cpu())
+    values = ((x0[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    box = stage.box
+    scale = min(1.0, SIDE / max(box.shape))
+    size = max(1, round(box.width * scale)), max(1, round(box.height * scale))
+    image = Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
+    image.putalpha(Image.fromarray(stage.part).convert("L").resize(size, Image.Resampling.BILINEAR))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80, method=0)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return View((box.left, box.top, box.width, box.height), f"data:image/webp;base64,{data}")
+
+
+def spread(pictures: list[Picture], mask: Mask) -> tuple[Picture, float]:
+    """Where samples disagree: the standard deviation over the samples, root mean square over the colours.
+
+    Args:
+        pictures: two or more samples.
+        mask: (H, W) bool, the hole.
+
+    Returns:
+        A picture to lay over the hole (transparent elsewhere), from dark (all agree) to bright, and the deviation that
+        the brightest colour stands for, where white minus black is 1.
+    """
+    from paintback.images import Picture as Made
+
+    whole = np.stack([picture.pixels[mask].astype(np.float32) / picture.white for picture in pictures])
+    deviation = np.sqrt(whole.var(axis=0, ddof=1).mean(axis=-1))
+    largest = float(np.quantile(deviation, 0.99)) or 1.0  # a few wild pixels do not darken the rest
+    place = np.clip(deviation / largest, 0, 1) * (len(COLOURS) - 1)
+    low = np.minimum(place.astype(int), len(COLOURS) - 2)
+    share = (place - low)[:, None]
+    pixels = np.zeros((*mask.shape, 3), np.uint8)
+    pixels[mask] = np.rint((1 - share) * COLOURS[low] + share * COLOURS[low + 1]).astype(np.uint8)
+    return Made(pixels, np.where(mask, 255, 0).astype(np.uint8)), largest

@@ -1,0 +1,58 @@
+// The HTTP API, as documented in /api/openapi.json.
+
+async function call(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer; is paintback serve still running?");
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw new Error(problem.detail || `The server said ${response.status}.`);
+  }
+  return response;
+}
+
+const json = async (path, options) => (await call(path, options)).json();
+
+export const options = () => json("/api/options");
+export const about = (id) => json(`/api/pictures/${id}/about`);
+export const pictureUrl = (id) => `/api/pictures/${id}`;
+
+export function upload(blob, name) {
+  const type = blob.type.startsWith("image/") ? blob.type : "image/png";
+  return json(`/api/pictures?name=${encodeURIComponent(name)}`, { method: "POST", body: blob, headers: { "content-type": type } });
+}
+
+export function addJob(job) {
+  return json("/api/jobs", { method: "POST", body: JSON.stringify(job), headers: { "content-type": "application/json" } });
+}
+
+export const stop = (id) => json(`/api/jobs/${id}/stop`, { method: "POST" });
+
+/** A picture as a bitmap; `view` is the server's rendition, for files that a browser cannot show. */
+export async function bitmap(id, view = false) {
+  const blob = await (await call(`/api/pictures/${id}${view ? "/view" : ""}`)).blob();
+  return createImageBitmap(blob);
+}
+
+/** Follows a job until it has ended; a server that comes back is found again by the browser itself. */
+export function follow(id, { job, progress, preview }) {
+  return new Promise((resolve, reject) => {
+    const source = new EventSource(`/api/jobs/${id}/events`);
+    const on = (name, run) => source.addEventListener(name, (event) => run(JSON.parse(event.data)));
+    on("progress", progress);
+    on("preview", preview);
+    on("job", (view) => {
+      job(view);
+      if (["done", "failed", "stopped"].includes(view.state)) {
+        source.close();
+        resolve(view);
+      }
+    });
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) reject(new Error("The job cannot be followed any more."));
+    };
+  });
+}

@@ -1,0 +1,74 @@
+"""A server in this process, or one in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from paintback.web.app import make_app
+from paintback.web.config import Config, Limits, offers
+from tests.web.sites import HOME, Server, Site
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(tmp_path / "data", offers(), Limits(pixels=1_000_000, upload_bytes=2**20), threads=1)
+
+
+@pytest.fixture
+def open_site(config: Config) -> Iterator[Callable[..., Site]]:
+    """Starts servers one after another on the same folder."""
+    opened: list[TestClient] = []
+
+    def start(**changes: Any) -> Site:
+        stop()
+        own = replace(config, **changes)
+        client = TestClient(make_app(own), base_url=HOME)
+        client.__enter__()
+        opened.append(client)
+        return Site(client, own)
+
+    def stop() -> None:
+        while opened:
+            opened.pop().__exit__(None, None, None)
+
+    yield start
+    stop()
+
+
+@pytest.fixture
+def site(open_site: Callable[..., Site]) -> Site:
+    return open_site()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts `paintback serve` on a folder; all are ended after the test."""
+    servers: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        command = [sys.executable, "-m", "paintback", "serve", "--port", "0", "--data", str(tmp_path / "served")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [*command, "--threads", "1", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://"), f"paintback serve did not start; it ended with {process.poll()}"
+        server = Server(process, url)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.process.terminate()
+    for server in servers:
+        server.process.wait(30)

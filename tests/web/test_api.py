@@ -1,0 +1,383 @@
+"""The HTTP API in this process: jobs from upload to result, refusals, limits, restarts."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paintback.images import read_picture, read_settings
+from paintback.web.config import Limits, offers
+from paintback.web.store import Store
+from tests.web.sites import Site, events, hole, photograph, png
+
+NOBODY = "0" * 32
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_a_job_from_upload_to_result(site, tmp_path) -> None:
+    given = site.pictures()
+    job = site.ask(**given, method="ddnm", fields={"eta": 1}, steps=3, samples=2, seed=5)
+    assert job["request"]["seed"] == 5 and job["outputs"] == [] and job["error"] is None
+    stream = events(site.http.get(f"/api/jobs/{job['id']}/events").text)
+    names = [name for name, _ in stream]
+    assert names[-1] == "job" and {"progress", "preview", "job"} <= set(names)
+    fractions = [data["fraction"] for name, data in stream if name == "progress"]
+    assert fractions == sorted(fractions) and fractions[-1] <= 1
+    preview = next(data for name, data in stream if name == "preview")
+    assert preview["image"].startswith("data:image/webp;base64,") and len(preview["box"]) == 4
+
+    done = stream[-1][1]
+    assert done["state"] == "done"
+    assert [output["seed"] for output in done["outputs"]] == [5, 6]
+    assert all(output["evaluations"] == 3 and output["seconds"] > 0 for output in done["outputs"])
+    mask = hole() > 0
+    files = []
+    for output in done["outputs"]:
+        answer = site.http.get(f"/api/pictures/{output['picture']}")
+        assert answer.headers["content-type"] == "image/png"
+        files.append(answer.content)
+        made = pixels(answer.content)
+        assert (made[~mask] == photograph()[~mask]).all()
+        assert (made[mask] != photograph()[mask]).any()
+    assert files[0] != files[1]
+
+    spread = pixels(site.http.get(f"/api/pictures/{done['spread']}").content)
+    assert (spread[..., 3] == np.where(mask, 255, 0)).all() and done["spread_largest"] > 0
+
+    # the PNG carries the job as everywhere, which the command line remakes bit for bit
+    result = tmp_path / "result.png"
+    result.write_bytes(files[1])
+    settings = read_settings(result)
+    assert settings["seed"] == 6 and settings["photo"] == "photo.png" and settings["mask"] == "mask.png"
+    assert settings["model"] == "photo" and str(tmp_path) not in json.dumps(settings)
+    from paintback.batch.job import Job, run_job
+    from paintback.inpainter import Inpainter
+
+    (tmp_path / "photo.png").write_bytes(png(photograph()))
+    (tmp_path / "mask.png").write_bytes(png(hole()))
+    again = replace(Job.from_settings(settings), photo=str(tmp_path / "photo.png"), mask=str(tmp_path / "mask.png"))
+    _, output = run_job(Inpainter.from_pretrained("photo"), again)
+    assert (output.images[0].pixels == read_picture(result).pixels).all()
+
+    # dropped back, it comes with its settings, and they make the same job
+    back = site.send(files[1], "back.png").json()
+    assert back["settings"]["web"] == {**given}
+    body = {key: value for key, value in back["settings"].items() if key != "web"}
+    second = site.wait(site.ask(**{**body, **back["settings"]["web"]})["id"])
+    assert pixels(site.http.get(f"/api/pictures/{second['outputs'][0]['picture']}").content).tobytes() == (
+        pixels(files[1]).tobytes()
+    )
+
+
+def test_what_is_left_open_is_filled_in(site) -> None:
+    job = site.ask(**site.pictures())
+    request = job["request"]
+    assert (request["model"], request["method"], request["fields"], request["steps"]) == (
+        "photo", "ddnm", {"eta": 1.0}, 50,
+    )  # fmt: skip
+    assert 0 <= request["seed"] < 2**31
+    site.http.post(f"/api/jobs/{job['id']}/stop")
+
+
+def test_a_result_is_a_picture_to_continue_from_and_to_extend(site) -> None:
+    first = site.wait(site.ask(**site.pictures(), steps=2)["id"])
+    picture = first["outputs"][0]["picture"]
+    about = site.http.get(f"/api/pictures/{picture}/about").json()
+    assert (about["width"], about["height"], about["bits"]) == (64, 64, 8)
+    second = site.wait(site.ask(photo=picture, outpaint=[0, 0, 8, 0], steps=2)["id"])
+    assert second["state"] == "done", second["error"]
+    made = pixels(site.http.get(f"/api/pictures/{second['outputs'][0]['picture']}").content)
+    assert made.shape == (64, 72, 3)
+    assert (made[:, :64] == pixels(site.http.get(f"/api/pictures/{picture}").content)).all()
+
+
+def test_a_picture_is_shown_as_browsers_can(site) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(32)).save(buffer, "TIFF")
+    sent = site.send(buffer.getvalue(), "../../etc/scan.tif", "image/tiff").json()
+    assert sent["name"] == "scan.tif"
+    answer = site.http.get(f"/api/pictures/{sent['id']}/view")
+    assert answer.headers["content-type"] == "image/png"
+    assert (pixels(answer.content) == photograph(32)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"photo": NOBODY}, 404, "no picture"),
+        ({"mask": NOBODY}, 404, "no picture"),
+        ({"photo": "../../etc/passwd"}, 422, "photo"),
+        ({"mask": "/etc/passwd"}, 422, "mask"),
+        ({"mask": None}, 409, "neither a mask"),
+        ({"model": "/etc/passwd"}, 409, "no model"),
+        ({"model": "owner/name"}, 409, "no model"),
+        ({"method": "nothing"}, 409, "no method"),
+        ({"method": "trained"}, 409, "not run as"),
+        ({"fields": {"nothing": 1}}, 409, "no field"),
+        ({"fields": {"eta": 7}}, 409, "eta"),
+        ({"fields": {"eta": "/etc/passwd"}}, 409, "eta"),
+        ({"method": "aid", "fields": {"guidance": "/etc/passwd"}}, 409, "no field"),
+        ({"method": "daps", "fields": {"ode_steps": 10**7}}, 409, "at most 1000"),
+        ({"prompt": "a spoon"}, 409, "reads no text"),
+        ({"steps": 0}, 422, "steps"),
+        ({"samples": 17}, 409, "at most 16"),
+        ({"outpaint": [8000, 0, 0, 8000]}, 409, "pixels"),
+        ({"outpaint": [-1, 0, 0, 0]}, 422, "outpaint"),
+        ({"colour": "red"}, 422, "colour"),
+    ],
+)  # fmt: skip
+def test_a_job_is_refused_in_a_sentence(shared: Site, change, status, words) -> None:
+    answer = shared.http.post("/api/jobs", json={**shared.given, "method": "ddnm", **change})
+    assert answer.status_code == status, answer.text
+    detail = answer.json()["detail"]
+    assert words in detail and detail.endswith(".") and str(shared.config.data) not in detail
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One server for requests that leave nothing behind."""
+    from starlette.testclient import TestClient
+
+    from paintback.web.app import make_app
+    from paintback.web.config import Config
+
+    config = Config(tmp_path_factory.mktemp("web"), offers(), Limits(pixels=1_000_000, upload_bytes=2**20), threads=1)
+    with TestClient(make_app(config), base_url="http://127.0.0.1") as client:
+        site = Site(client, config)
+        site.given = site.pictures()
+        yield site
+
+
+def test_masks_that_do_not_fit_are_refused_at_once(shared: Site) -> None:
+    for mask, words in ((np.zeros((64, 64), np.uint8), "empty"), (np.full((64, 64), 255, np.uint8), "everywhere"),
+                        (hole(32), "32 x 32")):  # fmt: skip
+        sent = shared.send(png(mask)).json()["id"]
+        answer = shared.http.post("/api/jobs", json={"photo": shared.given["photo"], "mask": sent})
+        assert answer.status_code == 409 and words in answer.json()["detail"]
+
+
+def test_uploads_are_refused_in_a_sentence(shared: Site) -> None:
+    whole = png(photograph())
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    for data, status, words in (
+        (whole[: len(whole) // 2], 415, "truncated"),
+        (b"", 415, "not a picture"),
+        (b"#!/bin/sh\n", 415, "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not a picture"),
+        (png(np.zeros((1001, 1000), np.uint8)), 413, "at most 1000000"),
+        (png(noise), 413, "larger than 1 MiB"),
+    ):
+        answer = shared.send(data, "holiday.png")
+        assert answer.status_code == status, answer.text
+        detail = answer.json()["detail"]
+        assert words in detail and "'holiday.png'" in detail and detail.endswith(".")
+        assert str(shared.config.data) not in detail and "max_pixels" not in detail
+
+    def pieces():
+        yield from (bytes(2**18) for _ in range(8))
+
+    answer = shared.http.post("/api/pictures", content=pieces(), headers={"content-type": "image/png"})
+    assert answer.status_code == 413  # though it did not say beforehand how long it would be
+    assert not list((shared.config.data / "pictures").glob("*.part"))
+
+
+def test_only_this_machines_own_page_is_served(shared: Site) -> None:
+    get, post = shared.http.get, shared.http.post
+    assert get("/").status_code == 200
+    assert get("/", headers={"host": "localhost:8040"}).status_code == 200
+    assert get("/", headers={"host": "[::1]:8040"}).status_code == 200
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "192.168.0.2:8040"):
+        assert get("/", headers={"host": host}).status_code == 421
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9"):
+        answer = post("/api/jobs", json={}, headers={"origin": origin})
+        assert answer.status_code == 403 and answer.json()["detail"].endswith(".")
+    assert get("/api/jobs", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert post("/api/jobs", json={}, headers={"origin": "http://127.0.0.1"}).status_code == 422
+    headers = get("/").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/examples/..%2f..%2fweb/app.py",
+        "/api/pictures/..%2f..%2fjobs.sqlite",
+        "/api/pictures/lock",
+        "/docs",
+        "/redoc",
+    ],
+)
+def test_no_path_of_a_request_reaches_the_disk(shared: Site, path) -> None:
+    assert shared.http.get(path).status_code in (404, 422)
+
+
+def test_the_page_needs_nothing_from_elsewhere(shared: Site) -> None:
+    page = shared.http.get("/")
+    text = page.text
+    for path in sorted({part.split('"')[0] for part in text.split('="/')[1:]} - {""}):
+        answer = shared.http.get("/" + path)
+        assert answer.status_code == 200, path
+        text += answer.text
+    for line in text.replace("http://www.w3.org/2000/svg", "").splitlines():
+        assert "://" not in line, line
+    tag = page.headers["etag"]
+    assert shared.http.get("/", headers={"if-none-match": tag}).status_code == 304
+
+
+def test_a_token_is_asked_for_elsewhere(open_site) -> None:
+    site = open_site(token="sesame-123", hosts=frozenset({"paint.example"}))
+    site.http.base_url = "http://paint.example"
+    assert site.http.get("/").status_code == 401
+    assert site.http.get("/api/options").status_code == 401
+    assert site.http.get("/?token=wrong").status_code == 401
+    assert site.http.get("/api/jobs", headers={"authorization": "Bearer sesame-123"}).status_code == 200
+    answer = site.http.get("/?token=sesame-123", follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["location"] == "/"
+    assert "HttpOnly" in answer.headers["set-cookie"] and "SameSite=Strict" in answer.headers["set-cookie"]
+    assert site.http.get("/").status_code == 200  # the cookie is shown now
+
+
+def test_the_queue_has_limits(open_site) -> None:
+    site = open_site(workers=0, limits=Limits(waiting=5, waiting_per_client=3))
+    given = site.pictures()
+    jobs = [site.ask(**given) for _ in range(3)]
+    assert [job["ahead"] for job in jobs] == [0, 1, 2]
+    answer = site.http.post("/api/jobs", json=given)
+    assert answer.status_code == 429 and "3 jobs" in answer.json()["detail"]
+    stopped = site.http.post(f"/api/jobs/{jobs[0]['id']}/stop").json()
+    assert stopped["state"] == "stopped" and stopped["outputs"] == []
+    assert site.ask(**given)["ahead"] == 2
+    assert site.http.delete(f"/api/jobs/{jobs[1]['id']}").status_code == 409
+    assert site.http.delete(f"/api/jobs/{jobs[0]['id']}").status_code == 204
+    assert site.http.get(f"/api/jobs/{jobs[0]['id']}").status_code == 404
+    assert len(site.http.get("/api/jobs").json()) == 3
+
+
+def test_a_running_job_stops_and_keeps_the_last_prediction(site) -> None:
+    job = site.ask(**site.pictures(), method="ddnm", steps=1000, samples=3)["id"]
+    while not (site.http.get(f"/api/jobs/{job}").json()["progress"] or {}).get("step"):
+        time.sleep(0.05)
+    began = time.monotonic()
+    site.http.post(f"/api/jobs/{job}/stop")
+    end = site.wait(job)
+    assert end["state"] == "stopped" and time.monotonic() - began < 5
+    assert len(end["outputs"]) == 1 and end["outputs"][0]["stopped"]
+    assert site.http.get(f"/api/pictures/{end['outputs'][0]['picture']}").status_code == 200
+    assert site.http.delete(f"/api/jobs/{job}").status_code == 204
+    assert site.http.get(f"/api/pictures/{end['outputs'][0]['picture']}").status_code == 404
+
+
+def test_a_job_that_takes_too_long_fails(open_site) -> None:
+    site = open_site(limits=Limits(seconds=0.2))
+    end = site.wait(site.ask(**site.pictures(), steps=1000)["id"])
+    assert end["state"] == "failed" and "longer than 0.2 s" in end["error"]
+
+
+def test_one_failure_does_not_keep_the_next_job(site) -> None:
+    given = site.pictures()
+    job = site.ask(**given, model="fashion", method="ding", steps=2)  # grey pictures only
+    end = site.wait(job["id"])
+    assert end["state"] == "failed" and "grey" in end["error"] and end["outputs"] == []
+    assert site.wait(site.ask(**given, steps=1)["id"])["state"] == "done"
+
+
+def test_a_restart_keeps_the_queue_and_what_was_finished(open_site) -> None:
+    site = open_site(workers=0)
+    given = site.pictures()
+    asked = [site.ask(**given, steps=2, samples=2, seed=k)["id"] for k in (10, 20)]
+    site = open_site()
+    first = [site.wait(job) for job in asked]
+    assert [len(job["outputs"]) for job in first] == [2, 2]
+    assert [output["seed"] for job in first for output in job["outputs"]] == [10, 11, 20, 21]
+
+
+def test_a_server_that_goes_down_leaves_its_job_waiting(open_site) -> None:
+    site = open_site()
+    job = site.ask(**site.pictures(), method="ddnm", steps=400, samples=2)["id"]
+    while not (site.http.get(f"/api/jobs/{job}").json()["progress"] or {}).get("step"):
+        time.sleep(0.05)
+    site = open_site(workers=0)
+    assert site.http.get(f"/api/jobs/{job}").json()["state"] == "waiting"
+
+
+def test_one_folder_one_server(site) -> None:
+    with pytest.raises(ValueError, match="Another paintback serve"):
+        Store(site.config.data)
+
+
+def test_the_store_after_a_sudden_death(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    picture = store.add_picture(b"1", kind="upload", name="a", size=(1, 1), media="image/png")
+    request = {"photo": picture, "samples": 2}
+    ran, stopping, waits = (store.add_job(request, "me", most=9, most_per_client=9) for _ in range(3))
+    assert store.claim()["id"] == ran
+    store.add_output(ran, 1, store.add_picture(b"2", kind="output", name="b", size=(1, 1), media="image/png"), 0, {})
+    lost = store.add_picture(b"3", kind="output", name="c", size=(1, 1), media="image/png")  # its row never came
+    with pytest.raises(Exception, match="UNIQUE"):
+        store.add_output(ran, 1, lost, 0, {})
+    assert store.claim()["id"] == stopping
+    assert store.stop(stopping) == "running"
+    (store.files / "half.part").write_bytes(b"4")
+    store.close()
+    store = Store(tmp_path)
+    assert [store.job(job)["state"] for job in (ran, stopping, waits)] == ["waiting", "stopped", "waiting"]
+    assert store.picture(lost) is None and sorted(path.read_bytes() for path in store.files.iterdir()) == [b"1", b"2"]
+    for _ in range(4):  # it is what kills the server
+        assert store.claim()["id"] == ran
+        store.close()
+        store = Store(tmp_path)
+    assert store.job(ran)["state"] == "failed" and "died" in store.job(ran)["error"]
+    store.purge(days=0, most_bytes=10**9)
+    assert store.job(ran) is None and store.job(waits)["state"] == "waiting"
+    assert store.picture(picture) is not None  # the waiting job needs it
+    store.stop(waits)
+    store.purge(days=0, most_bytes=10**9)
+    assert store.jobs() == [] and list(store.files.iterdir()) == []
+    store.close()
+
+
+def test_options_say_what_there_is(shared: Site) -> None:
+    from paintback import methods
+
+    options = shared.http.get("/api/options").json()
+    assert [method["name"] for method in options["methods"]] == methods.names()
+    ding = next(method for method in options["methods"] if method["name"] == "ding")
+    eta = next(field for field in ding["fields"] if field["name"] == "eta")
+    assert eta["choices"] and eta["help"] and eta["default"] == "square"
+    assert "guidance" not in [
+        field["name"] for method in options["methods"] if method["name"] == "aid" for field in method["fields"]
+    ]
+    assert {model["name"] for model in options["models"]} == {"photo", "fashion"}
+
+
+def test_models_come_from_the_configured_list() -> None:
+    found = offers({"mine": "somewhere/mine"})
+    assert found["mine"].source == "somewhere/mine" and found["mine"].takes_text
+    with pytest.raises(ValueError, match="already"):
+        offers({"photo": "x"})
+
+
+def test_openapi_describes_every_route(shared: Site) -> None:
+    described = shared.http.get("/api/openapi.json").json()
+    assert set(described["paths"]) == {
+        "/api/options", "/api/pictures", "/api/pictures/{picture}", "/api/pictures/{picture}/about",
+        "/api/pictures/{picture}/view", "/api/jobs", "/api/jobs/{job}", "/api/jobs/{job}/stop",
+        "/api/jobs/{job}/events",
+    }  # fmt: skip
+    from paintback.batch.job import Job
+
+    entries = described["components"]["schemas"]["JobRequest"]["properties"]
+    assert set(entries) == {*Job.__dataclass_fields__, "samples"}

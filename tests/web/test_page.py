@@ -1,0 +1,437 @@
+"""The page in a real browser: what people do with it, by mouse and by keyboard. Slow; makes docs/page.md's figures.
+
+The content security policy forbids `eval`, so the tests look at elements and never at functions of their own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from paintback.images import read_settings
+from tests.web.sites import EXAMPLES, Server
+
+pytestmark = pytest.mark.slow
+
+FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("There is no Chromium to show the page in; install it, on Debian by `apt-get install chromium`.")
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def server(serve) -> Server:
+    """One that has imported torch, which it does beside the first visit."""
+    found: Server = serve()
+    httpx.get(f"{found.url}api/options", timeout=60)
+    return found
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens the page and waits for its settings; whatever goes wrong in it fails the test at its end."""
+    faults: list[str] = []
+    pages: list[Page] = []
+
+    def start(server: Server, *, refusals: bool = False, **options: Any) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: faults.append(request.url) if "://" in request.url
+                and not request.url.removeprefix("blob:").startswith(server.url) else None)  # fmt: skip
+        if not refusals:
+            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(server.url)
+        expect(page.locator("#method option").nth(5)).to_be_attached(timeout=30_000)
+        pages.append(page)
+        return page
+
+    yield start
+    for page in pages:
+        page.close()
+    assert not faults, "\n".join(faults)
+
+
+def crop(tmp_path: Path, name: str = "cup.png") -> Path:
+    """A small photograph, for speed."""
+    path = tmp_path / name
+    Image.open(EXAMPLES / "object.jpg").convert("RGB").crop((300, 120, 300 + SIDE, 120 + SIDE)).save(path)
+    return path
+
+
+def open_picture(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.click("#open")
+    chooser.value.set_files(path)
+    expect(page.locator("#welcome")).to_be_hidden()
+    expect(page.locator("#picture-name")).to_contain_text("×")
+
+
+def spot(page: Page, x: float, y: float, side: int = SIDE) -> tuple[float, float]:
+    """Where a pixel of a square picture that fits the stage is on the screen."""
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    scale = min(16, (box["width"] - 52) / side, (box["height"] - 52) / side)
+    return (
+        box["x"] + box["width"] / 2 + (x - side / 2) * scale,
+        box["y"] + box["height"] / 2 + (y - side / 2) * scale,
+    )
+
+
+def stroke(page: Page, *points: tuple[float, float]) -> None:
+    page.mouse.move(*spot(page, *points[0]))
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*spot(page, *point), steps=4)
+    page.mouse.up()
+
+
+def mask_of(page: Page, tmp_path: Path) -> np.ndarray:
+    """The mask that the page lets one download, True = white."""
+    with page.expect_download() as download:
+        page.click("[data-do=save]")
+    path = tmp_path / "downloaded-mask.png"
+    download.value.save_as(path)
+    return np.asarray(Image.open(path).convert("L")) > 127
+
+
+def run_to_end(page: Page) -> None:
+    page.click("#run")
+    expect(page.locator("#stop")).to_be_visible()
+    expect(page.locator("#run")).to_be_visible(timeout=90_000)
+
+
+def screen(page: Page) -> np.ndarray:
+    """The stage within the ring that shows the focus."""
+    shot = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB")).astype(int)
+    return shot[8:-8, 8:-8]
+
+
+def differs(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two screens show something else, beyond the odd pixel of a button's edge."""
+    return bool((first != second).any(-1).sum() > 100)
+
+
+def shows(page: Page, wanted: np.ndarray) -> None:
+    """Waits until the stage looks like this."""
+    for _ in range(50):
+        if not differs(screen(page), wanted):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{(screen(page) != wanted).any(-1).sum()} pixels differ")
+
+
+def figure(page: Page, name: str) -> None:
+    """A screenshot for the documentation, small enough to be kept beside it."""
+    page.mouse.move(1, 1)
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE).save(
+        FIGURES / f"page-{name}.png", optimize=True
+    )
+
+
+def no_serious_fault(page: Page) -> None:
+    found = Axe().run(page)
+    faults = [
+        f"{fault['id']}: {fault['help']} ({', '.join(str(node['target']) for node in fault['nodes'])})"
+        for fault in found.response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drops a file on the page, as the browser does it."""
+    page.evaluate(
+        """async ([name, data]) => {
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: "image/png" }));
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+                document.body.dispatchEvent(new DragEvent(kind, options));
+            }
+        }""",
+        [path.name, b64encode(path.read_bytes()).decode()],
+    )
+
+
+def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
+    paints = []
+    for _ in range(3):  # each with an empty cache
+        page = visit(server)
+        paints += page.evaluate("() => performance.getEntriesByName('first-contentful-paint').map((e) => e.startTime)")
+    print(f"first paint after {', '.join(f'{paint:.0f}' for paint in paints)} ms")
+    assert min(paints) < 1000  # the other tests of a busy machine are no part of the page
+    figure(page, "empty")
+    no_serious_fault(page)
+    photo = crop(tmp_path)
+    open_picture(page, photo)
+
+    # brush, eraser, box, lasso, undo, redo, invert, grow, clear, each seen in the downloaded mask
+    stroke(page, (30, 30), (50, 30))
+    drawn = mask_of(page, tmp_path)
+    assert drawn.shape == (SIDE, SIDE) and drawn[30, 40] and not drawn[60, 60]
+    page.click("[data-tool=eraser]")
+    stroke(page, (30, 30), (34, 30))
+    assert not mask_of(page, tmp_path)[30, 30]
+    page.keyboard.press("Control+z")
+    assert (mask_of(page, tmp_path) == drawn).all()
+    page.click("[data-tool=box]")
+    stroke(page, (60, 60), (70, 66))
+    boxed = mask_of(page, tmp_path)
+    assert boxed[61:65, 61:69].all() and abs(int(boxed.sum() - drawn.sum()) - 60) <= 18
+    page.click("[data-tool=lasso]")
+    stroke(page, (10, 60), (20, 60), (20, 70), (10, 70))
+    assert mask_of(page, tmp_path)[62:68, 12:18].all()
+    page.click("[data-do=undo]")
+    assert (mask_of(page, tmp_path) == boxed).all()
+    page.click("[data-do=redo]")
+    assert mask_of(page, tmp_path)[65, 15]
+    page.click("[data-do=invert]")
+    assert not mask_of(page, tmp_path)[65, 15]
+    page.click("[data-do=undo]")
+    before = mask_of(page, tmp_path)
+    page.click("[data-do=grow]")
+    grown = mask_of(page, tmp_path)
+    assert (grown | ~before).all() and grown[30 - 3, 40] and grown.sum() > before.sum()
+    page.click("[data-do=clear]")
+    assert not mask_of(page, tmp_path).any()
+    page.click("#run")
+    expect(page.locator("#toast")).to_contain_text("Paint over what shall be replaced")
+
+    # a mask from a file
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[30:42, 40:52] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with page.expect_file_chooser() as chooser:
+        page.click("[data-do=load]")
+    chooser.value.set_files(tmp_path / "mask.png")
+    expect(page.locator("[data-do=undo]")).to_be_enabled()
+    assert (mask_of(page, tmp_path) == (mask > 0)).all()
+
+    # run, look, compare
+    page.fill("#steps", "4")
+    page.fill("#samples", "3")
+    page.fill("#seed", "11")
+    run_to_end(page)
+    expect(page.locator("#strip .tile:enabled")).to_have_count(3)
+    expect(page.locator("#strip .tile").nth(2)).to_contain_text("seed 13")
+    expect(page.locator("#strip .tile").nth(0)).to_contain_text(re.compile(r"4 ev, .* s"))
+    expect(page.locator("#seed-help")).to_contain_text("11 to 13")
+    expect(page.locator("#bar")).to_be_visible()
+    page.locator("#slider").fill("100")
+    after_slider = screen(page)
+    page.locator("#slider").fill("0")
+    assert differs(screen(page), after_slider)  # left is before, right is after
+    page.locator("#canvas").focus()
+    result = screen(page)
+    page.keyboard.down("Tab")
+    page.wait_for_timeout(400)
+    original = screen(page)
+    page.keyboard.up("Tab")
+    assert differs(original, result)
+    shows(page, result)
+    expect(page.locator("#canvas")).to_be_focused()  # a long press moves no focus, a short one does
+    page.keyboard.press("Tab")
+    expect(page.locator("#canvas")).not_to_be_focused()
+    page.click("#spread")
+    expect(page.locator("#legend")).to_be_visible()
+    expect(page.locator("#legend-most")).to_contain_text("of 255")
+    assert differs(screen(page), result)
+    no_serious_fault(page)
+
+    # download the second sample, and drop it back on a page that knows nothing
+    page.locator("#strip .tile").nth(1).click()
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "cup-ddnm-12.png"
+    saved = tmp_path / "cup-ddnm-12.png"
+    download.value.save_as(saved)
+    assert read_settings(saved)["seed"] == 12
+    made = np.asarray(Image.open(saved))
+    assert (made[mask == 0] == np.asarray(Image.open(photo))[mask == 0]).all()
+
+    page = visit(server)
+    drop(page, saved)
+    expect(page.locator("#toast")).to_contain_text("settings, the picture and the mask of cup-ddnm-12.png are back")
+    for name, value in (("#steps", "4"), ("#seed", "12"), ("#method", "ddnm"), ("#model", "photo"), ("#samples", "1")):
+        expect(page.locator(name)).to_have_value(value)
+    assert (mask_of(page, tmp_path) == (mask > 0)).all()
+    run_to_end(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "again.png")
+    assert (np.asarray(Image.open(tmp_path / "again.png")) == made).all()
+    page.click("#continue")
+    expect(page.locator("#picture-name")).to_contain_text("cup-ddnm-12.png")
+    assert not mask_of(page, tmp_path).any()
+
+
+def test_by_keyboard_alone(visit, server, tmp_path) -> None:
+    page = visit(server)
+    page.on("filechooser", lambda chooser: None)  # asked for early: it takes the driver a moment to catch them
+    page.keyboard.press("Tab")
+    expect(page.locator("#open")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(crop(tmp_path))
+    expect(page.locator("#picture-name")).to_contain_text("×")
+    order = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.tool"))
+    assert order[:3] == ["keys-open", "brush", "canvas"]  # the tools are one stop
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("#canvas")).to_be_focused()
+    page.keyboard.press("r")
+    expect(page.locator("[data-tool=box]")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-do=undo]")).to_be_enabled()
+    mask = mask_of(page, tmp_path)
+    assert mask[48:58, 48:58].all() and mask.sum() == 100
+    page.locator("#canvas").focus()
+    page.keyboard.press("b")
+    size = page.locator("#size-out").inner_text()
+    page.keyboard.press("]")
+    assert int(page.locator("#size-out").inner_text()) > int(size)
+    page.locator("#steps").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("3")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#bar")).to_be_visible(timeout=60_000)
+    page.locator("#canvas").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("c")
+    expect(page.locator("#picture-name")).to_contain_text("cup-ddnm")
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    no_serious_fault(page)
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_extend_by_dragging_the_frame_and_compare_methods(visit, server, tmp_path) -> None:
+    page = visit(server)
+    open_picture(page, crop(tmp_path))
+    page.click("[data-tool=frame]")
+    stroke(page, (SIDE, 48), (SIDE + 8, 48))
+    page.click("text=Edge and size")
+    value = int(page.locator("[data-side=right]").input_value())
+    assert 6 <= value <= 10
+    page.fill("[data-side=right]", "8")
+    page.check("#compare")
+    for name in ("ddnm", "ding", "replacement"):
+        page.get_by_label(name, exact=True).set_checked(name != "replacement")
+    page.fill("#steps", "3")
+    run_to_end(page)
+    tiles = page.locator("#grid .tile:enabled")
+    expect(tiles).to_have_count(2)
+    for k, name in enumerate(("ddnm", "ding")):
+        expect(tiles.nth(k)).to_contain_text(re.compile(rf"{name}.*evaluations, .* s"))
+    no_serious_fault(page)
+    tiles.nth(1).click()
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "wide.png")
+    assert Image.open(tmp_path / "wide.png").size == (SIDE + 8, SIDE)
+
+
+def test_refusals_previews_and_stop(visit, server, tmp_path) -> None:
+    page = visit(server, refusals=True)
+    broken = tmp_path / "broken.png"
+    data = crop(tmp_path).read_bytes()
+    broken.write_bytes(data[: len(data) // 2])
+    drop(page, broken)
+    expect(page.locator("#toast")).to_contain_text("truncated")
+    expect(page.locator("#welcome")).to_be_visible()
+    open_picture(page, crop(tmp_path))
+    stroke(page, (40, 40), (44, 40))
+    page.fill("#steps", "1000")
+    page.click("#run")
+    expect(page.locator("#progress-text")).to_contain_text(
+        re.compile(r"step [1-9]\d* of 1000, .* left"), timeout=30_000
+    )
+    seen = screen(page)
+    page.wait_for_timeout(1500)
+    assert differs(screen(page), seen)  # the prediction is shown as it changes
+    page.click("#stop")
+    expect(page.locator("#strip .tile").first).to_have_attribute("aria-label", re.compile("stopped"))
+    expect(page.locator("#run")).to_be_visible()
+
+
+def test_the_figures(visit, server) -> None:
+    """The example in each state, for docs/page.md; all of them were looked at."""
+    for scheme, width, height, name in (
+        ("light", 1280, 800, ""),
+        ("dark", 1280, 800, "dark"),
+        ("light", 360, 740, "narrow"),
+    ):
+        page = visit(server, viewport={"width": width, "height": height}, color_scheme=scheme)
+        page.click("#example")
+        expect(page.locator("#toast")).to_contain_text("spoon")
+        page.click("#toast-close")
+        assert page.evaluate("() => document.documentElement.scrollWidth") == width
+        if name == "dark":
+            page.click("[data-tool=frame]")
+            page.click("text=Edge and size")
+            page.fill("[data-side=left]", "48")
+            no_serious_fault(page)
+            figure(page, "dark")
+        elif name == "narrow":
+            page.fill("#steps", "4")
+            page.fill("#seed", "7")
+            run_to_end(page)
+            expect(page.locator("#bar")).to_be_visible()
+            no_serious_fault(page)
+            page.evaluate("() => scrollTo(0, 0)")
+            figure(page, "narrow")
+        else:
+            figure(page, "mask")
+            page.fill("#steps", "12")
+            page.fill("#samples", "3")
+            page.fill("#seed", "7")
+            page.click("#run")
+            expect(page.locator("#progress-text")).to_contain_text(
+                re.compile(r"sample 2 of 3, step [1-9]"), timeout=60_000
+            )
+            figure(page, "running")
+            expect(page.locator("#bar")).to_be_visible(timeout=90_000)
+            figure(page, "result")
+            page.click("#spread")
+            expect(page.locator("#legend")).to_be_visible()
+            figure(page, "uncertainty")
+            page.fill("#samples", "1")
+            page.fill("#steps", "4")
+            page.check("#compare")
+            page.get_by_label("mpgd", exact=True).check()
+            run_to_end(page)
+            figure(page, "grid")
