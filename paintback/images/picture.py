@@ -185,8 +185,8 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
 def is_torch(value: object) -> bool:
     """True for a torch tensor; torch is not imported for the question."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)  # another thread may be half way through importing it
+    return kind is not None and isinstance(value, kind)
 
 
 def _channels_last(tensor: Any) -> Array:  # Any: torch is not imported here
