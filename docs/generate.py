@@ -39,21 +39,17 @@ FAMILIES = DOCS / "models" / "families.md"
 # the columns of its table, and what tests/models/tiny_pipelines.py calls them
 COLUMNS = {
     "DDPM": "ddpm",
-    "DDIM": "ddim",
     "LDM": "ldm",
     "SD 1.5": "sd15",
     "SD 2.1": "sd21",
     "SDXL": "sdxl",
     "SD 3": "sd3",
-    "SD 3, no T5": "sd3_no_t5",
     "FLUX.1 dev": "flux_dev",
-    "FLUX.1 schnell": "flux_schnell",
     "FLUX.2 klein": "flux2_klein",
     "Qwen-Image": "qwen_image",
     "Z-Image": "z_image",
     "HiDream": "hidream",
     "Wan 2.1": "wan",
-    "Wan 2.2": "wan22",
     "Wan 2.2 TI2V": "wan22_ti2v",
 }
 
