@@ -8,51 +8,28 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from paintback import methods, models
-from paintback.coarse_to_fine import Canvas, Level, Policy, paint_regions, plan_levels
+from paintback.coarse_to_fine import Policy
 from paintback.images import masks
-from paintback.images.picture import Picture, read_picture, to_numpy, to_pil, to_torch
-from paintback.images.regions import Region, hole_regions
-from paintback.methods.base import Method, Result
+from paintback.images.outputs import OutputType, check_output_type, convert
+from paintback.images.picture import read_picture
+from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.models.catalogue import TRAINED, Sampler
-from paintback.models.latent import LatentModel, LatentPolicy
+from paintback.models.latent import LatentPolicy
 from paintback.models.trained import TrainedModel
-from paintback.randomness import seed_from_system
+from paintback.painting import LatentOptions, Painter, Plan, Scale, Told, lay_out, plan_of
+from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
-from paintback.whole_picture import Frame, paint_trained, paint_whole, whole_regions
 
 __all__ = ["Inpainter", "Output", "Scale"]
 
-OutputType = Literal["pil", "np", "pt", "picture"]
 Generator = torch.Generator | Sequence[torch.Generator] | None
-Plan = tuple[tuple[tuple[int, int, int], ...], ...]
-"""By region and level: rows and columns of the crop as the model sees it, and pixels per cell along a side."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What one scale of one region cost.
-
-    Attributes:
-        region: number of the region within its picture.
-        factor: pixels of the picture per pixel that was painted, along a side.
-        size: (width, height) that was painted.
-        evaluations: per sample.
-        vjps: per sample.
-    """
-
-    region: int
-    factor: int | float
-    size: tuple[int, int]
-    evaluations: int | float
-    vjps: int | float
 
 
 @dataclass
@@ -255,8 +232,7 @@ class Inpainter:
             raise ValueError(
                 f"Got {len(pictures)} pictures and {len(given)} masks; give one mask each, or one for all."
             )
-        if output_type not in ("pil", "np", "pt", "picture"):
-            raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
+        check_output_type(output_type)
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt must be at least 1; got {num_images_per_prompt}.")
         if batch_size < 1:
@@ -297,27 +273,42 @@ class Inpainter:
                 "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
                 stacklevel=2,
             )
-        whole = _Whole((height, width), latent_mask, leaky_encoding, embeddings)
-        whole.check(self.model)
-        generators, seeds = _generators(generator, len(pictures) * num_images_per_prompt)
+        options = LatentOptions((height, width), latent_mask, leaky_encoding, embeddings)
+        options.check(self.model)
+        generators, seeds = one_or_each(generator, len(pictures) * num_images_per_prompt)
         self.interrupt = False
 
-        output = Output([], 0, 0, 0.0, None, seeds, {})
+        label = TRAINED if chosen is None else chosen.name
+        told = [Told(*texts, guidance_scale) for texts in zip(prompts, negatives, strict=True)]
         with PeakMemory(self.model.device) as memory, tqdm(**{"unit": "step", "leave": False, **self._progress}) as bar:
-            job = _Job(self, chosen, int(steps), strength, padding_mask_crop, callback_on_step_end, bar, output, whole)
-            told = [_Told(*texts, guidance_scale) for texts in zip(prompts, negatives, strict=True)]
-            finished = job.paint_all(
-                list(zip(pictures, holes, told, strict=True)), generators, num_images_per_prompt, mask_blur, batch_size
+
+            def begin(scale: str, count: int) -> None:
+                bar.total = (bar.total or 0) + count
+                bar.set_description(f"{label} {scale}", refresh=False)
+
+            def step(index: int, t: float, x: torch.Tensor, x0: torch.Tensor | None) -> bool:
+                bar.update()
+                if callback_on_step_end is not None:
+                    callback_on_step_end(self, index, t, {"latents": x, "x0": x0})
+                return self.interrupt
+
+            painter = Painter(
+                self.model, self.policy, chosen, int(steps), strength, padding_mask_crop, options, begin, step
             )
-            self.model.release()
-        output.images = _convert(finished, output_type)
-        output.seconds = time.perf_counter() - began
-        output.peak_memory_bytes = memory.bytes
-        fields = {} if chosen is None else dataclasses.asdict(chosen)
-        output.settings = {
+            try:
+                finished = painter.paint_all(
+                    list(zip(pictures, holes, told, strict=True)),
+                    generators,
+                    num_images_per_prompt,
+                    mask_blur,
+                    batch_size,
+                )
+            finally:
+                self.model.release()
+        settings = {
             "model": self.model.name,
-            "method": TRAINED if chosen is None else chosen.name,
-            "fields": fields,
+            "method": label,
+            "fields": {} if chosen is None else dataclasses.asdict(chosen),
             "num_inference_steps": int(steps),
             "prompt": prompt if prompt is None or isinstance(prompt, str | int) else list(prompt),
             "negative_prompt": (
@@ -337,7 +328,17 @@ class Inpainter:
             "leaky_encoding": leaky_encoding,
             "policy": dataclasses.asdict(self.policy),
         }
-        return output
+        return Output(
+            images=convert(finished, output_type),
+            evaluations=painter.evaluations,
+            vjps=painter.vjps,
+            seconds=time.perf_counter() - began,
+            peak_memory_bytes=memory.bytes,
+            seeds=seeds,
+            settings=settings,
+            scales=painter.scales,
+            stopped=painter.stopped,
+        )
 
     def plan(self, image: Any, mask_image: Any, mask_blur: float = 0, padding_mask_crop: int | None = None) -> Plan:
         """How a picture is cut into crops: pictures of equal plans can be painted in one batch.
@@ -357,8 +358,8 @@ class Inpainter:
         picture = read_picture(image)
         hole = masks.read_mask(mask_image, picture.shape)
         masks.check_mask(hole)
-        sheet = _lay(self, picture, hole, _Told(None, None, None), mask_blur, padding_mask_crop)
-        return _plan(self.model, sheet)
+        told = Told(None, None, None)
+        return plan_of(self.model, lay_out(self.model, self.policy, picture, hole, told, mask_blur, padding_mask_crop))
 
     def _choose(self, method: str | Method | None) -> tuple[Method | None, Sampler]:
         """The method, None for "trained", and the sampler that says how many steps go with it.
@@ -385,274 +386,6 @@ class Inpainter:
         return methods.get(method) if isinstance(method, str) else method, own
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What is said of one picture's content."""
-
-    prompt: str | None
-    negative_prompt: str | None
-    guidance_scale: float | None
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """What only latent models take."""
-
-    size: tuple[int | None, int | None]
-    policy: LatentPolicy
-    leaky_encoding: bool
-    embeddings: dict[str, Any]
-
-    def check(self, model: Model) -> None:
-        if isinstance(model, LatentModel):
-            return
-        if isinstance(model, TrainedModel):
-            if self.leaky_encoding or self.policy != "all":
-                raise ValueError(
-                    f"The model {model.name!r} takes the mask itself and no leaky_encoding or latent_mask."
-                )
-            return
-        given = [name for name, value in self.embeddings.items() if value is not None]
-        given += [name for name, value in zip(("height", "width"), self.size, strict=True) if value is not None]
-        given += ["leaky_encoding"] * self.leaky_encoding
-        if given:
-            raise ValueError(f"The model {model.name!r} paints pixels and takes no {', '.join(given)}; leave that out.")
-
-
-@dataclass
-class _Sheet:
-    """One picture laid out for painting.
-
-    Attributes:
-        picture: as given.
-        hole: (H, W) bool, what the user hid.
-        told: of its content.
-        weight: (H, W) of the blended seam, or None.
-        canvas: in the model's colours.
-        regions: what is painted one after another.
-        policy: the numbers.
-    """
-
-    picture: Picture
-    hole: np.ndarray
-    told: _Told
-    weight: np.ndarray | None
-    canvas: Canvas
-    regions: list[Region]
-    policy: Policy
-
-
-def _lay(
-    inpainter: Inpainter, picture: Picture, hole: np.ndarray, told: _Told, mask_blur: float, context: int | None
-) -> _Sheet:
-    """Lays a picture out.
-
-    Raises:
-        ValueError: for a coloured picture and a grey model, or a mask that is full once it is blurred.
-    """
-    model, policy = inpainter.model, inpainter.policy
-    if context is not None:
-        policy = dataclasses.replace(policy, context=context)
-    unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
-    if model.channels == 1 and not bool((unit == unit[:1]).all()):
-        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
-    weight = masks.blur(hole, mask_blur) if mask_blur else None
-    wide = hole if weight is None else weight > 0
-    masks.check_mask(wide)
-    canvas = Canvas(model.to_model(unit[None])[0], torch.from_numpy(wide))
-    if isinstance(model, LatentModel | TrainedModel):
-        regions = list(whole_regions(wide, model, context))
-    else:
-        regions = hole_regions(wide, context=policy.context, minimum=model.training_size, multiple=policy.multiple)
-    return _Sheet(picture, hole, told, weight, canvas, regions, policy)
-
-
-def _plan(model: Model, sheet: _Sheet) -> Plan:
-    """See `Inpainter.plan`."""
-    if isinstance(model, LatentModel | TrainedModel):
-        return ()
-    height, width = sheet.hole.shape
-    plans = [plan_levels(region, (height, width), sheet.policy, model.size) for region in sheet.regions]
-    return tuple(
-        tuple((level.box.height // level.factor, level.box.width // level.factor, level.factor) for level in levels)
-        for levels in plans
-    )
-
-
-@dataclass
-class _Job:
-    """One call's constants, to paint its pictures one after another."""
-
-    inpainter: Inpainter
-    method: Method | None
-    steps: int
-    strength: float
-    context: int | None
-    callback: Callable[[Inpainter, int, float, dict[str, Any]], Any] | None
-    bar: Any
-    output: Output
-    whole: _Whole
-
-    def paint_all(
-        self,
-        given: list[tuple[Picture, np.ndarray, _Told]],
-        generators: torch.Generator | list[torch.Generator],
-        count: int,
-        mask_blur: float,
-        batch_size: int,
-    ) -> list[Picture]:
-        """The samples of all pictures, those of a picture next to each other; equal plans share a batch."""
-        finished: dict[int, list[Picture]] = {}
-        waiting: dict[tuple[Plan, _Told], list[tuple[int, _Sheet]]] = {}
-
-        def flush(group: list[tuple[int, _Sheet]]) -> None:
-            mine: Any = generators
-            if not isinstance(generators, torch.Generator):
-                mine = [one for k, _ in group for one in generators[k * count : (k + 1) * count]]
-            painted = self.paint([sheet for _, sheet in group], mine, count)
-            for (k, _), pictures in zip(group, painted, strict=True):
-                finished[k] = pictures
-
-        for k, (picture, hole, told) in enumerate(given):
-            sheet = _lay(self.inpainter, picture, hole, told, mask_blur, self.context)
-            plan = () if batch_size == 1 else _plan(self.inpainter.model, sheet)
-            if not plan or isinstance(generators, torch.Generator):
-                flush([(k, sheet)])
-                continue
-            group = waiting.setdefault((plan, told), [])
-            group.append((k, sheet))
-            if len(group) == batch_size:
-                flush(waiting.pop((plan, told)))
-        for group in waiting.values():
-            flush(group)
-        return [picture for k in sorted(finished) for picture in finished[k]]
-
-    def paint(self, sheets: list[_Sheet], generators: Any, count: int) -> list[list[Picture]]:
-        """The samples of each picture; pictures painted together have the same plan and are told the same."""
-        model, (first, *more) = self.inpainter.model, sheets
-        if isinstance(model, LatentModel | TrainedModel):
-            assert not more
-            whole = self._paint_whole if isinstance(model, LatentModel) else self._paint_trained
-            for number, region in enumerate(first.regions):
-                whole(first.canvas, number, region, first.told, first.policy, generators, count)
-        else:
-            told = first.told
-            denoiser = model.denoiser(told.prompt, told.negative_prompt, told.guidance_scale)
-            for number in range(len(first.regions)):
-                self._paint_region(sheets, number, denoiser, generators, count)
-        finished = []
-        for sheet in sheets:
-            unit = sheet.picture.to_unit()
-            mine = []
-            for k in range(count):
-                new = unit.copy()
-                for box, part, values in sheet.canvas.painted:
-                    rows, columns = torch.nonzero(part, as_tuple=True)
-                    colours = model.to_picture(values[k : k + 1])[0].permute(1, 2, 0)[rows, columns]
-                    new[rows.numpy() + box.top, columns.numpy() + box.left] = colours.numpy()
-                mine.append(sheet.picture.with_pixels(new, sheet.hole, sheet.weight))
-            finished.append(mine)
-        return finished
-
-    def _begin(self, scale: str, grid: list[float] | None) -> None:
-        self.bar.total = (self.bar.total or 0) + (self.steps if grid is None else len(grid) - 1)
-        self.bar.set_description(f"{TRAINED if self.method is None else self.method.name} {scale}", refresh=False)
-
-    def _step(self, index: int, t: float, x: torch.Tensor, x0: torch.Tensor | None) -> bool:
-        self.bar.update()
-        if self.callback is not None:
-            self.callback(self.inpainter, index, t, {"latents": x, "x0": x0})
-        return self.inpainter.interrupt
-
-    def _count(
-        self, number: int, factor: int | float, size: tuple[int, int], result: Result, pictures: int = 1
-    ) -> None:
-        self.output.scales += [Scale(number, factor, size, result.evaluations, result.vjps)] * pictures
-        self.output.evaluations += result.evaluations * pictures
-        self.output.vjps += result.vjps * pictures
-        self.output.stopped |= result.stopped
-
-    def _paint_whole(
-        self, canvas: Canvas, number: int, region: Region, told: _Told, policy: Policy, generators: Any, count: int
-    ) -> None:
-        model = self.inpainter.model
-        assert isinstance(model, LatentModel)
-        assert self.method is not None
-
-        def begin(frame: Frame, grid: list[float] | None) -> None:
-            self._begin(f"{frame.size[1]} x {frame.size[0]}", grid)
-
-        frame, result = paint_whole(
-            canvas,
-            region,
-            model,
-            lambda size: model.denoiser(
-                told.prompt, told.negative_prompt, told.guidance_scale, size=size, **self.whole.embeddings
-            ),
-            self.method,
-            num_inference_steps=self.steps,
-            generators=generators,
-            num_samples=count,
-            batch_pixels=policy.batch_pixels,
-            size=self.whole.size,
-            strength=self.strength,
-            policy=self.whole.policy,
-            leaky_encoding=self.whole.leaky_encoding,
-            begin=begin,
-            step=self._step,
-        )
-        self._count_whole(number, frame, result)
-
-    def _paint_trained(
-        self, canvas: Canvas, number: int, region: Region, told: _Told, policy: Policy, generators: Any, count: int
-    ) -> None:
-        model = self.inpainter.model
-        assert isinstance(model, TrainedModel)
-        frame, result = paint_trained(
-            canvas,
-            region,
-            model,
-            {**vars(told), "embeddings": self.whole.embeddings},
-            num_inference_steps=self.steps,
-            generators=generators,
-            num_samples=count,
-            batch_pixels=policy.batch_pixels,
-            size=self.whole.size,
-            strength=self.strength,
-            begin=lambda frame, grid: self._begin(f"{frame.size[1]} x {frame.size[0]}", grid),
-            step=self._step,
-        )
-        self._count_whole(number, frame, result)
-
-    def _count_whole(self, number: int, frame: Frame, result: Result) -> None:
-        factor = round((frame.box.height * frame.box.width / (frame.size[0] * frame.size[1])) ** 0.5, 3)
-        self._count(number, factor if frame.scaled else 1, (frame.size[1], frame.size[0]), result)
-
-    def _paint_region(self, sheets: list[_Sheet], number: int, denoiser: Any, generators: Any, count: int) -> None:
-        assert self.method is not None
-
-        def begin(level: Level, grid: list[float] | None) -> None:
-            self._begin(f"1/{level.factor}", grid)
-
-        results = paint_regions(
-            [sheet.canvas for sheet in sheets],
-            [sheet.regions[number] for sheet in sheets],
-            denoiser,
-            self.method,
-            policy=sheets[0].policy,
-            num_inference_steps=self.steps,
-            generators=generators,
-            num_samples=count,
-            device=self.inpainter.model.device,
-            strength=self.strength,
-            begin=begin,
-            step=self._step,
-        )
-        for level, result in results:
-            size = (level.box.width // level.factor, level.box.height // level.factor)
-            self._count(number, level.factor, size, result, len(sheets))
-
-
 def _comes_and_goes(network: torch.nn.Module | None) -> bool:
     """Whether accelerate's sequential offloading moves the weights of single layers."""
     modules = [] if network is None else network.modules()
@@ -672,27 +405,3 @@ def _per_picture(name: str, value: str | int | Sequence[str] | None, count: int)
     if len(value) != count:
         raise ValueError(f"Got {len(value)} texts for {name} and {count} pictures; give one, or one for each.")
     return list(value)
-
-
-def _generators(generator: Generator, count: int) -> tuple[torch.Generator | list[torch.Generator], list[int]]:
-    if generator is None:
-        first = seed_from_system()
-        generator = [torch.Generator().manual_seed(first + k) for k in range(count)]
-    if isinstance(generator, torch.Generator):
-        return generator, [generator.initial_seed()] * count
-    if len(generator) != count:
-        raise ValueError(f"Got {len(generator)} generators for {count} pictures to make; give one, or one for each.")
-    return list(generator), [one.initial_seed() for one in generator]
-
-
-def _convert(pictures: list[Picture], output_type: OutputType) -> Any:
-    """As diffusers has it: a list for "pil"; one array for "np" and "pt", or a list of them where sizes differ."""
-    if output_type == "picture":
-        return pictures
-    if output_type == "pil":
-        return [to_pil(picture) for picture in pictures]
-    if output_type == "np":
-        arrays = [to_numpy(picture) for picture in pictures]
-        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
-    tensors = [to_torch(picture) for picture in pictures]
-    return torch.cat(tensors) if len({tensor.shape for tensor in tensors}) == 1 else tensors

@@ -17,13 +17,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
+from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
-from paintback.inpainter import OutputType, _convert, _generators
 from paintback.layer_inference import PerLayer, Recorded
 from paintback.methods.base import Callback
 from paintback.models.base import Model
 from paintback.models.latent import LatentModel, known_cells
 from paintback.observation import Observation
+from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 
 __all__ = ["LayersOutput", "layers"]
@@ -123,8 +124,7 @@ def layers(
     picture = read_picture(image).without_alpha()
     if isinstance(prompts, str) or len(prompts) != 2:
         raise ValueError(f"prompts must be two, one for each layer (None for no prompt); got {prompts!r}.")
-    if output_type not in ("pil", "np", "pt", "picture"):
-        raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
+    check_output_type(output_type)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ValueError("layers takes one generator, as it makes one result; call it again for another.")
     steps = count_steps(num_inference_steps)
@@ -153,7 +153,7 @@ def layers(
     if codec is not None:
         with torch.no_grad():
             y, known = codec.encode(y), known_cells(codec, known, "all")
-    generators, (seed, *_) = _generators(generator, 1)
+    generators, (seed, *_) = one_or_each(generator, 1)
     with (
         PeakMemory(opened.device) as memory,
         tqdm(unit="step", leave=False, desc="layers", disable=None if progress_bar else True) as bar,
@@ -183,7 +183,7 @@ def layers(
     first, second = _agree(pair[0], pair[1], mask, values)
     both = mask * first + (1 - mask) * second
     made = [_picture(opened, picture, one) for one in (first, second, both)]
-    converted = _convert(made, output_type)
+    converted = convert(made, output_type)
     fields = {k: v for k, v in dataclasses.asdict(method).items() if k != "masks"}
     return LayersOutput(
         layers=(converted[0], converted[1]),

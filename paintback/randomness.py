@@ -8,12 +8,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Generators", "seed_from_system"]
+__all__ = ["Generators", "one_or_each", "seed_from_system"]
 
 
 def seed_from_system() -> int:
     """A fresh 53-bit seed from the operating system (exact in JSON); no global generator is touched."""
     return int.from_bytes(os.urandom(7), "big") >> 3
+
+
+def one_or_each(
+    generator: torch.Generator | Sequence[torch.Generator] | None, count: int
+) -> tuple[torch.Generator | list[torch.Generator], list[int]]:
+    """The generators of a call that makes a number of pictures, and the seed of each picture.
+
+    Args:
+        generator: one for all; a list of one per picture; None for one per picture, seeded by the operating system
+            with consecutive seeds.
+        count: of the pictures.
+
+    Raises:
+        ValueError: for a list of another length.
+    """
+    if generator is None:
+        first = seed_from_system()
+        generator = [torch.Generator().manual_seed(first + k) for k in range(count)]
+    if isinstance(generator, torch.Generator):
+        return generator, [generator.initial_seed()] * count
+    if len(generator) != count:
+        raise ValueError(f"Got {len(generator)} generators for {count} pictures to make; give one, or one for each.")
+    return list(generator), [one.initial_seed() for one in generator]
 
 
 class Generators:

@@ -28,13 +28,15 @@ from tqdm.auto import tqdm
 from paintback import methods
 from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
 from paintback.coarse_to_fine import Policy
+from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
 from paintback.images.resizing import resize_unit
-from paintback.inpainter import Output, OutputType, _convert, _generators
+from paintback.inpainter import Output
 from paintback.methods.base import Callback, Method
 from paintback.models.base import Model
 from paintback.models.latent import LatentModel
 from paintback.observation import AveragePool, Bicubic, LinearOperator, Observation
+from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 
 __all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
@@ -184,15 +186,14 @@ def superres(
         raise ValueError(f"scale must be a whole number from 2 to 8; got {scale!r}.")
     if num_images_per_prompt < 1:
         raise ValueError(f"num_images_per_prompt must be at least 1; got {num_images_per_prompt}.")
-    if output_type not in ("pil", "np", "pt", "picture"):
-        raise ValueError(f"output_type must be pil, np, pt or picture; got {output_type!r}.")
+    check_output_type(output_type)
     scale, steps = int(scale), count_steps(num_inference_steps)
     chosen = choose_method(method)
     opened = open_model(model, device, torch_dtype)
     codec = opened.codec if isinstance(opened, LatentModel) else None
     canvases = [to_canvas(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
     operators = [Downsampling(kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
-    generators, seeds = _generators(generator, len(pictures) * num_images_per_prompt)
+    generators, seeds = one_or_each(generator, len(pictures) * num_images_per_prompt)
 
     output = Enlarged([], 0, 0, 0.0, None, seeds, {})
     finished: list[Picture] = []
@@ -230,7 +231,7 @@ def superres(
             output.evaluations += result.evaluations
             output.vjps += result.vjps
         opened.release()
-    output.images = _convert(finished, output_type)
+    output.images = convert(finished, output_type)
     output.seconds = time.perf_counter() - began
     output.peak_memory_bytes = memory.bytes
     output.settings = {

@@ -30,11 +30,12 @@ from paintback.images import masks
 from paintback.images.clips import Clip, read_clip, read_clip_mask
 from paintback.images.picture import Picture, to_numpy, to_pil
 from paintback.images.regions import Box, context_crop
-from paintback.inpainter import Inpainter, _generators
+from paintback.inpainter import Inpainter
 from paintback.methods.base import Callback, Method, Result
 from paintback.models.base import Model
 from paintback.models.catalogue import Sampler
 from paintback.models.latent import LatentModel, LatentPolicy, fill_hole, observe
+from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 from paintback.whole_picture import LARGEST, Frame, choose_size
 
@@ -206,7 +207,7 @@ def inpaint_video(
     steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
     if int(steps) != steps or steps < 1:
         raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
-    generators, seeds = _generators(generator, 1)
+    generators, seeds = one_or_each(generator, 1)
     frame = choose_size(_crop(wide, opened, padding_mask_crop), opened, (height, width))
     told = {
         "guidance_scale_2": guidance_scale_2,

@@ -245,6 +245,7 @@ def test_sizes(pipes):
         ((200, 180), {}, (64, 64)),
         ((20, 24), {}, (72, 56)),
         ((64, 64), {"height": 96, "width": 128}, (128, 96)),
+        ((48, 96), {"height": 96}, (192, 96)),
         ((200, 180), {"padding_mask_crop": 2}, (64, 64)),
     ):
         picture, mask = rng.random((*shape, 3)).astype(np.float32), np.zeros(shape, bool)
@@ -318,6 +319,24 @@ def test_what_a_model_does_not_take_is_said(pipes, photo):
         paint(Inpainter.from_pipe(pipes("ddpm")), photo, prompt_embeds=torch.zeros(1, 8, 8))
     with pytest.raises(ValueError, match="no adapter for"):
         Inpainter.from_pipe(object())
+
+
+def test_options_of_latent_models_are_refused_by_pixel_models(pipes, photo):
+    for options in ({"latent_mask": "any"}, {"leaky_encoding": True}, {"height": 64}):
+        with pytest.raises(ValueError, match=f"takes no {next(iter(options))}"):
+            paint(Inpainter.from_pipe(pipes("ddpm")), photo, **options)
+
+
+def test_offloading_hooks_get_the_modules_back_after_a_failure(photo, monkeypatch):
+    pipe, calls = tiny.build("sd15"), []
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: calls.append(1))
+
+    def fail(self, step, t, kept):
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        paint(Inpainter.from_pipe(pipe), photo, prompt="fox", callback_on_step_end=fail)
+    assert calls == [1]
 
 
 def test_a_folder_that_is_none_is_said(tmp_path):
