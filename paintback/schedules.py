@@ -355,7 +355,7 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
 
     Args:
         scheduler: a diffusers scheduler; its `sigmas` are read where it has them (Euler and flow schedulers),
-            else its integer `timesteps`; times that it takes twice (PNDM) count once.
+            else its integer `timesteps`; times that it takes twice (PNDM, Heun) count once.
         schedule: the schedule whose times are wanted.
 
     Returns:
@@ -369,7 +369,8 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
         raise ValueError("The scheduler has no timesteps; call its set_timesteps(num_inference_steps) first.")
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) >= len(timesteps):
-        sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")[: len(timesteps)]
+        sigmas = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")[: len(timesteps)].unique().flip(0)
+        sigmas = sigmas[sigmas > 0]
         own = schedule
         while isinstance(own, Rescaled):
             own = own.schedule

@@ -92,7 +92,7 @@ def choose_size(box: Box, model: Model, size: tuple[int | None, int | None] = (N
     Args:
         box: the crop.
         model: with its training size and the multiple of its sides.
-        size: (height, width) that the user asks for; None leaves it open.
+        size: (height, width) that the user asks for; one alone brings the other with it, in the crop's proportions.
 
     Raises:
         ValueError: for sides that the model does not take.
@@ -106,7 +106,8 @@ def choose_size(box: Box, model: Model, size: tuple[int | None, int | None] = (N
         height, width = (-(-side // model.multiple) * model.multiple for side in box.shape)
         if height * width <= most:
             return Frame(box, (height, width), scaled=False)
-    scale = math.sqrt(trained / area)
+    asked = [side / own for side, own in zip(size, box.shape, strict=True) if side is not None]
+    scale = asked[0] if asked else math.sqrt(trained / area)
     height, width = (
         side or max(model.multiple, round(own * scale / model.multiple) * model.multiple)
         for side, own in zip(size, box.shape, strict=True)

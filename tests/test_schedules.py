@@ -267,6 +267,18 @@ def test_from_scheduler_with_sigmas_of_flow(schedule: Schedule) -> None:
         np.testing.assert_allclose([t.t for t in times[:-1]], plain, rtol=1e-9)
 
 
+def test_from_scheduler_counts_a_repeated_level_once() -> None:
+    """Heun's sigmas stand twice but for the first."""
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(6)
+    times = make_grid(Flow(), 6, from_scheduler(scheduler, Flow()))
+    levels = np.unique(scheduler.sigmas.numpy())[::-1]
+    np.testing.assert_allclose([t.sigma for t in times], [*levels[levels > 0], 0.0], rtol=1e-6)
+    assert len(times) == 7
+
+
 # ------------------------------------------------------------------------------------------------------ errors
 
 
