@@ -19,7 +19,6 @@ from PIL import Image
 from paintback.batch import Job, run
 from paintback.batch.cluster import run_items
 
-ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals")]
 
 
@@ -34,6 +33,8 @@ def lines(folder):
 @pytest.fixture(scope="module")
 def cluster():
     """Two CPUs, whatever the machine has."""
+    import ray  # takes seconds, and the default run only collects this module
+
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
@@ -112,7 +113,6 @@ def test_items_of_any_kind(cluster):
 @pytest.mark.timeout(170)
 def test_through_a_client_address(jobs, tmp_path):
     """ray://, from a process of its own, as the client takes the whole process."""
-    pytest.importorskip("grpc")
     port = 20000 + os.getpid() % 10000
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--num-cpus", "2", "--port", str(port)]
     command += ["--ray-client-server-port", str(port + 1), "--include-dashboard", "false", "--block"]
