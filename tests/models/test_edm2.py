@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from paintback.inpainter import Inpainter
-from paintback.models import checkpoints, edm2, load
+from paintback.models import checkpoints, edm2, edm2_vae, load
 from paintback.models.edm import EdmModel
 from paintback.schedules import Time
 from tests.models import research_reference as reference
@@ -118,9 +118,9 @@ def vae(tmp_path_factory):
 
 
 def test_latents_are_normalised_as_edm2_has_it(vae):
-    network = edm2.load_vae(vae, device=CPU, dtype=torch.float32)
+    network = edm2_vae.load_vae(vae, device=CPU, dtype=torch.float32)
     config = edm2.make_config(LATENTS)
-    codec = edm2.Edm2Codec(network, config.latent_scale, config.latent_bias)
+    codec = edm2_vae.Edm2Codec(network, config.latent_scale, config.latent_bias)
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     z = network.encode(picture).latent_dist.mean
     mean = torch.tensor([5.81, 3.25, 0.12, -2.15])[:, None, None]
