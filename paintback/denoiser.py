@@ -24,6 +24,7 @@ __all__ = [
     "Parametrisation",
     "Prediction",
     "RescaledDenoiser",
+    "condition_rows",
     "linear_mix",
     "predict",
 ]
@@ -261,16 +262,16 @@ class NetworkDenoiser(Denoiser):
         rows = len(x)
         if self.condition is None:
             return predict(self.parametrisation, self._run(x, time), x, time, rows)
-        condition = _rows(self.condition, rows)
+        condition = condition_rows(self.condition, rows)
         if self.unconditional is None or self.guidance_scale == 1:
             return predict(self.parametrisation, self._run(x, time, condition), x, time, rows)
-        both = torch.cat((_rows(self.unconditional, rows), condition))
+        both = torch.cat((condition_rows(self.unconditional, rows), condition))
         without, under = self._run(torch.cat((x, x)), time, both).chunk(2)
         upper, lower = (predict(self.parametrisation, half, x, time) for half in (under, without))
         return replace(Prediction(upper.x0, upper.x1, upper, lower).guided(self.guidance_scale), rows=2 * rows)
 
 
-def _rows(condition: Tensor, rows: int) -> Tensor:
+def condition_rows(condition: Tensor, rows: int) -> Tensor:
     """A condition of one row or of one per sample, brought to `rows` rows, those of a sample next to each other."""
     if rows % len(condition):
         raise ValueError(f"Got {len(condition)} conditions for {rows} samples; give one or one per sample.")

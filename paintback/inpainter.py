@@ -261,7 +261,7 @@ class Inpainter:
             "pooled_prompt_embeds": pooled_prompt_embeds,
             "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
         }
-        if chosen is not None and chosen.needs_vjp and _comes_and_goes(self.model.network):
+        if chosen is not None and (chosen.needs_vjp or chosen.vjps(2)) and _comes_and_goes(self.model.network):
             raise ValueError(
                 f"Method {chosen.name} takes gradients, and sequential offloading has taken the weights away by then; "
                 "use enable_model_cpu_offload in its place, or a method without gradients."

@@ -30,7 +30,7 @@ from paintback.images.picture import read_picture
 from paintback.inpainter import Inpainter
 from paintback.methods.base import Method
 
-__all__ = ["KINDS", "HoleScore", "compare_holes", "mask_set", "steps_within", "table", "to_json"]
+__all__ = ["KINDS", "HoleScore", "compare_holes", "crops", "mask_set", "steps_within", "table", "to_json"]
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -163,7 +163,12 @@ def steps_within(method: Method, evaluations: int) -> int:
     raise ValueError(f"{method.name} takes {method.evaluations(1)} evaluations for one step; allow more.")
 
 
-def _crops(folder: Path, size: int, limit: int | None) -> Iterator[tuple[str, Pixels]]:
+def crops(folder: Path, size: int, limit: int | None) -> Iterator[tuple[str, Pixels]]:
+    """Name and middle, (size, size, 3), of the first pictures of a folder.
+
+    Raises:
+        ValueError: if one is smaller.
+    """
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[:limit]:
         pixels = read_picture(path).to_uint8().pixels
         top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
@@ -224,7 +229,7 @@ def compare_holes(
         mean = np.mean(values, axis=0)
         rows.setdefault((mask, filler), []).append((float(mean[0]), float(mean[1]), *cost))
 
-    for number, (name, truth) in enumerate(tqdm(list(_crops(folder, crop, limit)), unit="photo")):
+    for number, (name, truth) in enumerate(tqdm(list(crops(folder, crop, limit)), unit="photo")):
         for mask, hole in mask_set(truth.shape[:2], seed + number, kinds, sizes).items():
             hidden = np.where(hole[..., None], np.uint8(128), truth)
             shown = [truth, hidden]

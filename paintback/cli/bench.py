@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paintback.cli.bench_images import images, report, suites, superres, tune
+from paintback.cli.bench_jacobian import jacobian
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ VARIANTS = (
 @click.group()
 def bench() -> None:
     """Measure the methods."""
+
+
+bench.add_command(jacobian)
 
 
 def method_of(text: str) -> Method:
@@ -303,3 +308,7 @@ def overhead(
         f"{found.seconds:.2f} s for {found.evaluations:g} evaluations ({shapes}); bare forwards "
         f"{found.bare_seconds:.2f} s; ratio {found.ratio:.3f}{memory}",
     )
+
+
+for command in (suites, images, tune, report, superres):
+    bench.add_command(command)

@@ -82,6 +82,7 @@ def models(form: Format) -> None:
             "channels": card.channels,
             "parameters": card.parameters,
             "size_bytes": card.size_bytes,
+            "takes_prompts": card.vocabulary > 0,
             "weights": str(card.weights),
             "card": str(card.card),
         }

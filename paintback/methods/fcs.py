@@ -40,7 +40,7 @@ N = 20. A restart costs the same for the times that it passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
@@ -66,7 +66,7 @@ class Fcs(Method):
         step_size: size of the first one.
         last_step_size: size of the last one.
         delta: size of the perturbation that J is measured with.
-        difference: "forward" or "central".
+        difference: "forward" or "central"; "transpose" takes J^T e by a gradient in place of J e, for comparison.
         restarts: passes after the first.
         restart_time: where they start.
         perturbation: noise on the picture that e is taken at.
@@ -84,7 +84,9 @@ class Fcs(Method):
     step_size: float = option(0.5, "size of the first correction", low=0.0)
     last_step_size: float = option(0.1, "size of the last correction", low=0.0)
     delta: float = option(0.005, "size of the perturbation in finite differences", low=1e-6)
-    difference: Literal["forward", "central"] = option("forward", "finite differences", choices=("forward", "central"))
+    difference: Literal["forward", "central", "transpose"] = option(
+        "forward", "finite differences, or J^T e by a gradient", choices=("forward", "central", "transpose")
+    )
     restarts: int = option(0, "passes from noise again, after the first", low=0)
     restart_time: float = option(0.5, "time that these start from", low=0.0, high=1.0)
     perturbation: float = option(0.0, "noise on the picture that the error is taken at", low=0.0)
@@ -122,16 +124,23 @@ class Fcs(Method):
 
     def correct(self, run: Run, x: Tensor, t: Time) -> tuple[Tensor, Prediction]:
         """The state after the inner loop, and the prediction there."""
-        at_x = run.denoise(x, t)
-        for rate in self.rates():
+        rates = self.rates()
+        at_x, vjp = self.look(run, x, t, last=not rates)
+        for k, rate in enumerate(rates):
             e = self.error(run, at_x.x0)
-            g = self.directional(run, x, t, at_x.x0, e)
+            g = self.directional(run, x, t, at_x.x0, e) if vjp is None else vjp(e)
             size, least = _peak(g), _FLOOR * _peak(e)
             moves = size > least
             g = torch.where(moves, g / torch.where(moves, size, torch.ones_like(size)), 0.0)
             x = x + rate * self.trust(run, at_x.x0) * g
-            at_x = run.denoise(x, t)
+            at_x, vjp = self.look(run, x, t, last=k == len(rates) - 1)
         return x, at_x
+
+    def look(
+        self, run: Run, x: Tensor, t: Time, *, last: bool
+    ) -> tuple[Prediction, Callable[[Tensor], Tensor] | None]:
+        """The prediction, and J^T where the next correction goes by it."""
+        return (run.denoise(x, t), None) if last or self.difference != "transpose" else run.linearise(x, t)
 
     def rates(self) -> list[float]:
         """lr_k of the inner loop."""
@@ -177,9 +186,17 @@ class Fcs(Method):
 
     def evaluations(self, num_inference_steps: int, times: Sequence[Time] | None = None) -> int:
         """N (1 + 2 n), or N (1 + 3 n) with central differences, and the restarts; exact for the given times."""
+        each = {"forward": 2, "central": 3, "transpose": 1}[self.difference]
+        return self.looks(num_inference_steps, times) * (1 + each * self.inner_steps)
+
+    def vjps(self, num_inference_steps: int, times: Sequence[Time] | None = None) -> int:
+        """None, or N n with "transpose"."""
+        return self.looks(num_inference_steps, times) * self.inner_steps if self.difference == "transpose" else 0
+
+    def looks(self, num_inference_steps: int, times: Sequence[Time] | None = None) -> int:
+        """Noise levels at which the state is corrected."""
         times = times or make_grid(VP(), num_inference_steps)
-        looks = len(times) - 1 + self.restarts * len(_restarted(times, self.restart_time))
-        return looks * (1 + (2 if self.difference == "forward" else 3) * self.inner_steps)
+        return len(times) - 1 + self.restarts * len(_restarted(times, self.restart_time))
 
 
 def _restarted(times: Sequence[Time], start: float) -> list[Time]:

@@ -41,6 +41,7 @@ class Card:
         size_bytes: of the file.
         weights: the file.
         card: the model card.
+        vocabulary: number of words that prompts are made of; 0 for a model without prompts.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Card:
     size_bytes: int
     weights: Path
     card: Path
+    vocabulary: int = 0
 
 
 def _header(path: Path) -> dict[str, object]:
@@ -77,7 +79,8 @@ def catalogue() -> list[Card]:
         card = path.with_suffix(".md")
         title = card.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") if card.exists() else path.stem
         config = json.loads(str(meta["config"]))
-        cards.append(Card(path.stem, title, config["channels"], parameters, path.stat().st_size, path, card))
+        size, words = path.stat().st_size, config.get("vocabulary", 0)
+        cards.append(Card(path.stem, title, config["channels"], parameters, size, path, card, words))
     return cards
 
 

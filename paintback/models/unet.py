@@ -7,6 +7,10 @@ NeurIPS 2022, arXiv:2206.00364) with three changes that make it cheap on a CPU a
 - every normalisation is over the channels of one position (as in ConvNeXt), never over the picture, so that a
   512-pixel picture meets the statistics that the 64-pixel training crops had;
 - skips are added, not concatenated, and there is no attention.
+
+A network with a vocabulary also takes a prompt: the mean of the learnt vectors of its words goes through a small MLP
+and is added to the embedding of the noise level. No prompt is a mean of 0, which the MLP's biases turn into a learnt
+vector of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ class UNetConfig:
         blocks: residual blocks of a level, in the encoder and again in the decoder.
         unshuffle: side of the pixel-unshuffle in front.
         sigma_data: standard deviation of the training pictures, for EDM's preconditioning.
+        vocabulary: number of words that prompts are made of; 0 for a network without prompts.
     """
 
     channels: int = 3
@@ -38,6 +43,7 @@ class UNetConfig:
     blocks: int = 2
     unshuffle: int = 2
     sigma_data: float = 0.5
+    vocabulary: int = 0
 
     @property
     def multiple(self) -> int:
@@ -111,19 +117,32 @@ class UNet(nn.Module):
         self.outlet = nn.Conv2d(widths[0], config.channels * unshuffle**2, 3, padding=1)
         nn.init.zeros_(self.outlet.weight)
         nn.init.zeros_(self.outlet.bias)  # type: ignore[arg-type]
+        if config.vocabulary:
+            self.words = nn.Parameter(torch.randn(config.vocabulary, embedding))
+            self.prompt = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, words: Tensor | None = None) -> Tensor:
         """One evaluation.
 
         Args:
             x: (B, channels, H, W), scaled to unit variance; H and W multiples of `config.multiple`.
             c_noise: (B,), ln(sigma) / 4.
+            words: (B, vocabulary), weights of the prompt's words, as `Vocabulary.rows` gives them; a row of zeros,
+                or None for the whole batch, is no prompt.
 
         Returns:
             (B, channels, H, W).
+
+        Raises:
+            ValueError: if words are given to a network without a vocabulary.
         """
         angles = c_noise[:, None] * self.frequencies * (2 * math.pi)
         embedding = self.embed(torch.cat((angles.cos(), angles.sin()), dim=1).to(x.dtype))
+        if self.config.vocabulary:
+            mean = embedding.new_zeros(1, self.words.shape[1]) if words is None else words @ self.words
+            embedding = embedding + self.prompt(mean)
+        elif words is not None:
+            raise ValueError("This network has no vocabulary; leave words out.")
         h = self.inlet(F.pixel_unshuffle(x, self.config.unshuffle).contiguous(memory_format=torch.channels_last))
         skips = []
         for level, blocks in enumerate(self.encoder):

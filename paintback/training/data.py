@@ -53,15 +53,21 @@ class Pictures:
         channels: colours of a picture.
         size: side of the squares that `batch` returns, in pixels.
         count: number of pictures behind it.
+        vocabulary: words of the prompts; empty for pictures without.
     """
 
     channels: int
     size: int
     count: int
+    vocabulary: tuple[str, ...] = ()
 
     def batch(self, seed: int, step: int, size: int) -> Tensor:
         """Returns (size, channels, self.size, self.size), float32 in [-1, 1]; a function of its arguments alone."""
         raise NotImplementedError
+
+    def prompts(self, seed: int, step: int, size: int) -> list[str]:
+        """A text for each picture of `batch(seed, step, size)`; empty texts for pictures without."""
+        return [""] * size
 
     def spread(self, seed: int, size: int) -> tuple[Tensor, list[int]]:
         """Pictures to measure on, of as many different sources as there are.

@@ -22,6 +22,7 @@ def export_prior(
     size: int | None = None,
     training_size: int = 64,
     sampler: Sampler | None = None,
+    guidance_scale: float | None = None,
 ) -> Path:
     """Writes a checkpoint of `train_prior` as float16 weights.
 
@@ -31,6 +32,7 @@ def export_prior(
         size: the one side that the model takes; None for any.
         training_size: side of the crops it learnt from.
         sampler: what to sample it with where the user names no method.
+        guidance_scale: of classifier-free guidance where the user names none, for a model with prompts; None for 1.
 
     Returns:
         `out`.
@@ -41,6 +43,8 @@ def export_prior(
     header |= {"kind": "prior", "training_size": str(training_size)}
     if sampler is not None:
         header["sampler"] = json.dumps(asdict(sampler))
+    if guidance_scale is not None:
+        header["guidance_scale"] = str(guidance_scale)
     if size is not None:
         header["size"] = str(size)
     half = {key: value.to(torch.float16).contiguous() for key, value in state.items()}

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from paintback.models.embedded import load_unet
 from paintback.models.unet import UNet, UNetConfig
+from paintback.models.vocabulary import Vocabulary
 from paintback.training.data import Pictures, prefetch
 
 __all__ = ["PriorTraining", "beside", "check", "cut_log", "edm_loss", "fit", "held_out_loss", "train_prior", "whole"]
@@ -46,6 +47,8 @@ class PriorTraining:
         save_every: seconds between checkpoints.
         sample_every: steps between grids of samples.
         autocast: compute in bfloat16 where that is safe.
+        prompt_drop: fraction of pictures that are shown without their prompt, for classifier-free guidance
+            (Ho and Salimans, arXiv:2207.12598).
     """
 
     steps: int = 20_000
@@ -60,9 +63,12 @@ class PriorTraining:
     save_every: float = 180.0
     sample_every: int = 2_000
     autocast: bool = False
+    prompt_drop: float = 0.15
 
 
-def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor, known: Tensor | None = None) -> Tensor:
+def edm_loss(
+    model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor, known: Tensor | None = None, words: Tensor | None = None
+) -> Tensor:
     """EDM's weighted denoising loss.
 
     Args:
@@ -71,6 +77,7 @@ def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor, known: Tenso
         sigma: (B,), noise levels.
         noise: of x0's shape, standard normal.
         known: (B, 1, H, W) bool, True = given to the network, and then no part of the loss.
+        words: (B, V), the prompts of a network with a vocabulary.
 
     Returns:
         A scalar: mean over all entries, or all that are not given, of |F - (x0 - c_skip x) / c_out|^2.
@@ -81,7 +88,8 @@ def edm_loss(model: UNet, x0: Tensor, sigma: Tensor, noise: Tensor, known: Tenso
     x = x0 + s * noise
     target = (x0 - x * (data / total) ** 2) * total / (s * data)
     seen = x / total if known is None else beside(x / total, x0, known)
-    error: Tensor = model(seen, sigma.log() / 4).float() - target
+    condition = () if words is None else (words,)
+    error: Tensor = model(seen, sigma.log() / 4, *condition).float() - target
     return error.square().mean() if known is None else error.square()[~known.expand_as(error)].mean()
 
 
@@ -98,7 +106,15 @@ def beside(x: Tensor, y: Tensor, known: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(model: UNet, pictures: Pictures, *, batches: int = 16, size: int = 64, seed: int = 0) -> float:
+def held_out_loss(
+    model: UNet,
+    pictures: Pictures,
+    *,
+    batches: int = 16,
+    size: int = 64,
+    seed: int = 0,
+    vocabulary: Vocabulary | None = None,
+) -> float:
     """The EDM loss on pictures, with noise levels drawn as in training; a function of its arguments alone.
 
     Args:
@@ -107,6 +123,7 @@ def held_out_loss(model: UNet, pictures: Pictures, *, batches: int = 16, size: i
         batches: how many.
         size: pictures of a batch.
         seed: of crops, noise levels and noise.
+        vocabulary: the model's, to show it the prompts; None for no prompts.
 
     Returns:
         The mean over all entries.
@@ -116,7 +133,8 @@ def held_out_loss(model: UNet, pictures: Pictures, *, batches: int = 16, size: i
         rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
         x0 = pictures.batch(seed, number, size)
         sigma = (torch.randn(size, generator=rng) * recipe.sigma_std + recipe.sigma_mean).exp()
-        total += edm_loss(model, x0, sigma, torch.randn(x0.shape, generator=rng)).item()
+        words = vocabulary.rows(pictures.prompts(seed, number, size)) if vocabulary else None
+        total += edm_loss(model, x0, sigma, torch.randn(x0.shape, generator=rng), words=words).item()
     return total / batches
 
 
@@ -136,7 +154,7 @@ def train_prior(
     Args:
         pictures: what to train on.
         out: folder of the results, made if missing.
-        network: shape of the network; ignored when `resume` is given.
+        network: shape of the network; ignored when `resume` is given. Its vocabulary is the pictures'.
         training: the recipe.
         resume: weights to go on from, as this function or Paintback's distribution wrote them; the optimiser
             starts anew with a warm-up, the step count goes on.
@@ -148,22 +166,37 @@ def train_prior(
     Raises:
         ValueError: if the pictures do not fit the network, or there is nothing left to train.
     """
-    start, seconds_before = 0, 0.0
+    start, seconds_before, vocabulary = 0, 0.0, Vocabulary(pictures.vocabulary)
     with torch.random.fork_rng(devices=[]):  # modules draw their weights from the global generator
         torch.manual_seed(training.seed)
         if resume is None:
-            model = UNet(network)
+            model = UNet(replace(network, vocabulary=len(vocabulary)))
         else:
             model, header = load_unet(resume)
             model = model.train().requires_grad_(True)
             start, seconds_before = int(header.get("step", 0)), float(header.get("seconds", 0))
+            vocabulary = Vocabulary(tuple(json.loads(header.get("vocabulary", "[]"))))
     check(pictures, model.config, start, training.steps)
     out.mkdir(parents=True, exist_ok=True)
     cut_log(out / "log.jsonl", start)
+
+    def prompts(step: int) -> Tensor:
+        rows = vocabulary.rows(pictures.prompts(training.seed, step, training.batch))
+        rng = torch.Generator().manual_seed((training.seed + 1) * 1_000_003 * 2 + step)
+        rows[torch.rand(training.batch, generator=rng) < training.prompt_drop] = 0
+        return rows
+
     return fit(
-        model, pictures, out / "model.safetensors", training=training, start=start, seconds_before=seconds_before,
+        model,
+        pictures,
+        out / "model.safetensors",
+        training=training,
+        start=start,
+        seconds_before=seconds_before,
+        prompts=prompts if vocabulary else None,
+        more={"vocabulary": json.dumps(vocabulary.words, ensure_ascii=False)} if vocabulary else None,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def fit(
@@ -175,6 +208,7 @@ def fit(
     start: int = 0,
     seconds_before: float = 0.0,
     masks: Callable[[int], Tensor] | None = None,
+    prompts: Callable[[int], Tensor] | None = None,
     more: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> Path:
@@ -188,6 +222,7 @@ def fit(
         start: steps that the model has seen.
         seconds_before: and how long they took.
         masks: step -> (batch, 1, H, W) bool, True = given, for a model that takes the mask.
+        prompts: step -> (batch, V) weights of words, for a model with a vocabulary.
         more: further entries of the header.
         progress: show a progress bar.
     """
@@ -212,8 +247,9 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * rate
         known = None if masks is None else masks(step)
+        words = None if prompts is None else prompts(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=training.autocast):
-            loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise, known)
+            loss = edm_loss(model, x0.contiguous(memory_format=torch.channels_last), sigma, noise, known, words)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -97,7 +97,13 @@ def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:
         ValueError: for a name that is taken.
     """
     found = {
-        card.name: Offer(card.name, card.name, card.title.partition(": ")[2] or card.title, grey=card.channels == 1)
+        card.name: Offer(
+            card.name,
+            card.name,
+            card.title.partition(": ")[2] or card.title,
+            takes_text=card.vocabulary > 0,
+            grey=card.channels == 1,
+        )
         for card in catalogue()
     }
     for name, source in (more or {}).items():

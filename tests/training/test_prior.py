@@ -135,11 +135,10 @@ def test_a_killed_run_leaves_a_whole_checkpoint(idx, tmp_path):
     command += ["--blocks", "1", "--batch", "8", "--steps", "100000", "--save-every", "0", "--threads", "1", "--quiet"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     weights = out / "model.safetensors"
-    for _ in range(150):
-        if weights.exists():
-            break
+    until = time.monotonic() + 300
+    while not (weights.exists() and int(load_unet(weights)[1]["step"]) > 1) and time.monotonic() < until:
         time.sleep(0.1)
-    time.sleep(0.5)
+    time.sleep(0.5)  # into some later step
     running.send_signal(signal.SIGKILL)
     running.communicate()
     step = int(load_unet(weights)[1]["step"])
