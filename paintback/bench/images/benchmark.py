@@ -35,6 +35,7 @@ class Setting:
         threads: CPU threads of a process.
         device: torch device, or None.
         dtype: of the network, or None.
+        first: paint only so many of the pictures for now, of every mask; the next run goes on.
     """
 
     data: Path
@@ -47,6 +48,7 @@ class Setting:
     threads: int = 1
     device: str | None = None
     dtype: str | None = None
+    first: int | None = None
 
     def batch_of(self, suite: Suite) -> int:
         """The batch."""
@@ -92,6 +94,7 @@ def run_benchmark(
         Order(
             suite.to_dict(), str(setting.data.resolve()), setting.limit, _absolute(model), cell.to_dict(),
             str(out.resolve()), batch, setting.threads, setting.device, setting.dtype,
+            setting.first,
         )
         for cell in cells
     ]  # fmt: skip

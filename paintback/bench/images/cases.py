@@ -257,7 +257,7 @@ def _pie(suite: Suite, data: Path, first: int, stop: int | None) -> Iterator[_So
             truth = _fitted(read_picture(path).to_uint8().pixels, suite, path)
             own = np.asarray(Image.fromarray(mask).resize((suite.size, suite.size), Image.Resampling.NEAREST))
             prompt = re.sub(r"[\[\]]", "", text)
-            yield _Source(key, truth, prompt=prompt, own=np.asarray(own, bool))
+            yield _Source(key, truth, prompt=prompt, own=np.array(own, bool))
         place += 1
 
 

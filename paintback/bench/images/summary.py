@@ -77,13 +77,19 @@ class Row:
 def read_results(out: Path) -> Results:
     """All cells of a folder with their rows: cost, scores and features of every sample that was painted and scored."""
     results = []
+    cycled = (read_protocol(out) or {}).get("suite", {}).get("pairing") == "cycle"
     for cell, folder in read_cells(out):
         rows = []
         for path in sorted(folder.glob("score-*.parquet")):
             parts = read_rows(path.with_name(path.name.replace("score-", "part-")))
             rows += [{**a, **b} for a, b in zip(parts, read_rows(path), strict=True)]
-        if rows:
-            results.append((cell, rows))
+        masks: dict[str, set[str]] = {}
+        for row in rows:
+            masks.setdefault(row["mask"], set()).add(row["picture"])
+        # of a run that goes on, the pictures whose masks are all done
+        whole = rows if cycled else [row for row in rows if all(row["picture"] in some for some in masks.values())]
+        if whole:
+            results.append((cell, whole))
     return results
 
 

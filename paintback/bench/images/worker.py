@@ -51,6 +51,7 @@ class Order:
         threads: CPU threads.
         device: torch device, or None.
         dtype: of the network, or None.
+        first: only so many pictures for now, or None for all.
     """
 
     suite: dict[str, Any]
@@ -63,6 +64,7 @@ class Order:
     threads: int
     device: str | None
     dtype: str | None
+    first: int | None = None
 
     def to_json(self) -> str:
         """One line."""
@@ -152,20 +154,25 @@ def paint_cell(order: Order, tell: Any) -> None:
     first, further = make_cases(suite, Path(order.data), limit=order.limit)
     cases, more = (wanted(suite, cell, some) for some in (first, further))
     parts = [*parts_of(cases, order.batch), *parts_of(more, order.batch)]
-    paths = [folder / f"part-{number:05}.parquet" for number in range(len(parts))]
-    done = sum(len(part) for part, path in zip(parts, paths, strict=True) if path.exists())
-    total = sum(map(len, parts))
+    todo = [(part, folder / f"part-{number:05}.parquet") for number, part in enumerate(parts)]
+    if order.first is not None:
+        todo = [(part, path) for part, path in todo if part[0].number < order.first]
+    # pictures in their order, all masks of each: so a run that was ended leaves whole pictures
+    todo.sort(key=lambda one: one[0][0].number)
+    done = sum(len(part) for part, path in todo if path.exists())
+    total = sum(len(part) for part, _ in todo)
     if done < total:
         folder.mkdir(parents=True, exist_ok=True)
         inpainter = open_model(order.model, order.device, order.dtype)
         before = folder / "cell.json"
-        if cell.steps is None:
+        if cell.steps is None or cell.method == TRAINED:  # what it costs shows in running it
             known = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
-            cell = replace(cell, steps=known.get("steps") or _steps_in(inpainter, suite, cell, parts[0], order.batch))
+            find = _steps_in if cell.seconds is not None else _steps_of_trained
+            cell = replace(cell, steps=known.get("steps") or find(inpainter, suite, cell, parts[0], order.batch))
         write_whole(json.dumps(cell.to_dict(), indent=1).encode(), before)
         assert cell.steps is not None
         paint_cases(inpainter, suite, cell, parts[0][:1], order.batch, min(cell.steps, 2))  # warms up
-    for part, path in zip(parts, paths, strict=True):
+    for part, path in todo:
         if not path.exists():
             assert cell.steps is not None
             write_rows(paint_cases(inpainter, suite, cell, part, order.batch, cell.steps), path)
@@ -188,6 +195,16 @@ def _steps_in(inpainter: Inpainter, suite: Suite, cell: Cell, part: Sequence[Cas
     if steps < 1:
         raise ValueError(f"One step of {cell.label} takes longer than {cell.seconds:g} s; allow more.")
     return steps
+
+
+def _steps_of_trained(inpainter: Inpainter, suite: Suite, cell: Cell, part: Sequence[Case], batch: int) -> int:
+    """The most steps within the budget: a pipeline's own sampler may evaluate more than once in a step."""
+    assert cell.budget is not None
+    for steps in range(cell.budget, 0, -1):
+        (row,) = paint_cases(inpainter, suite, cell, part[:1], batch, steps)
+        if row["evaluations"] <= cell.budget:
+            return steps
+    raise ValueError(f"One step of {cell.label} costs more than the budget of {cell.budget}; allow more.")
 
 
 def _png(pixels: np.ndarray) -> bytes:
