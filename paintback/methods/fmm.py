@@ -16,24 +16,45 @@ and one step t -> s goes on from it, with l = ln(alpha_s sigma_t / (alpha_t sigm
     x_s  = (sigma_s / sigma_t) e^(-eta^2 l) x_t + alpha_s (1 - e^(-(1 + eta^2) l)) D
            + sigma_s sqrt(1 - e^(-2 eta^2 l)) eps
 
+With `particles` K > 1 every sample has K paths, of which one is drawn at the end with the weights
+
+    ln w = - sum over steps (p . eps + |p|^2 / 2) - (y - A x0) . u / 2  at the last look,
+    p    = alpha_s (1 - e^(-(1 + eta^2) l)) (D - D_0) / (sigma_s sqrt(1 - e^(-2 eta^2 l)))
+
+where D_0 is D with x0 in place of x0'.
+
 The system is solved by `iterations` steps of conjugate gradients, one further evaluation each: an exact denoiser's J is
 symmetric, so that J v stands for the J^T v that backpropagation would give. V A^T u is a combination of the products
 that the solver has made, and costs nothing.
 
 What the parts are for. One step is exact for one known value and a Gaussian; pictures, with thousands of known values,
 gain from a second. eta = 0 is the ODE, which is best on exact denoisers; a network's J is neither symmetric nor exact,
-and noise (eta = 1, the SDE) forgets its errors. Below the noise level `hold` a noiseless y replaces x0' on known
-entries, because a few steps of the solver leave a rest of it. The times are the method's own, uniform in ln(alpha /
-sigma) down to the noise level `low`; a `grid` that is given stays in force.
+and noise (eta = 1, the SDE) forgets its errors. `damping` c adds c (sigma / alpha)^2 to V: the symmetric part of a
+network's J has negative eigenvalues, on which conjugate gradients diverge. As c grows, V becomes the identity, DDNM's.
+Below the noise level `hold` a noiseless y replaces x0' on known entries, because a few steps of the solver leave a rest
+of it. The times are the method's own, uniform in ln(alpha / sigma) from the noise level `high` (the model's own end
+where it is 0) down to `low`; a `grid` that is given stays in force.
+
+`cycles`: from the first time of the grid at or below the noise level `cycle_to` the state is noised again to
+`cycle_from`, x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps, and comes down in
+`cycle_steps` steps, `cycles` times over; then the run goes on. The weights of modes are settled at these levels, and
+the Gaussian is nearly right there. A grid that does not cross `cycle_to` above its last time has no cycles.
+
+The weights are those of importance sampling on paths: D_0 makes the step of the prior's own SDE, the sum is the
+logarithm of the ratio of the two densities at the path drawn, and the rest is the likelihood of y at the last look, its
+determinant left out. They cost no evaluation. With growing `particles` and steps and falling `low` the law is the
+posterior itself. The paths beyond the first of every sample are kept in the run; a callback sees the first.
 
 Where alpha_t = 0, x0 does not depend on x_t and the step is unguided.
-Cost of N intervals: N (1 + `iterations`) evaluations.
+Cost of N intervals: (1 + `iterations`) (N + `cycles` `cycle_steps`) `particles` evaluations, no cycles where N = 1.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -41,7 +62,7 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.dps import adjoint, misfit, sizes
+from paintback.methods.dps import adjoint, sizes
 from paintback.methods.mmps import conjugate_gradient
 from paintback.schedules import Coordinates, Grid, log_snr
 
@@ -57,6 +78,16 @@ class Fmm(Method):
         delta: length of the finite difference.
         hold: noise level sigma / alpha.
         low: noise level sigma / alpha of the last look.
+        high: noise level sigma / alpha of the first look; 0 for the model's own end.
+        damping: c of V = (sigma / alpha)^2 (alpha J + c I), for networks, whose J is not positive.
+        cycles: how often the state is noised again and descends again; 0 for never.
+        cycle_from: noise level that a cycle begins at.
+        cycle_to: noise level that it ends at; the first time of the grid there or below.
+        cycle_steps: steps of a cycle, besides those of the grid.
+        particles: paths of every sample, of which one is drawn by its weight; they cost as many evaluations each.
+
+    Raises:
+        ValueError: if cycle_from is not above cycle_to or low is above it, and for particles without noise or solver.
     """
 
     name: ClassVar[str] = "fmm"
@@ -71,32 +102,101 @@ class Fmm(Method):
     delta: float = option(0.05, "length of the finite difference, in units of sigma", low=1e-5)
     hold: float = option(0.3, "noise level below which known entries are y itself", low=0.0)
     low: float = option(0.02, "noise level of the last look", low=1e-4)
+    high: float = option(0.0, "noise level of the first look; 0 for the model's own end", low=0.0)
+    damping: float = option(0.0, "added to the Jacobian's diagonal; for networks, whose Jacobian has faults", low=0.0)
+    cycles: int = option(0, "times that the state is noised again and descends again", low=0)
+    cycle_from: float = option(0.5, "noise level that a cycle begins at", low=1e-4)
+    cycle_to: float = option(0.2, "noise level that a cycle ends at, or the first time of the grid below", low=1e-4)
+    cycle_steps: int = option(3, "steps of a cycle", low=1)
+    particles: int = option(1, "weighted candidates of every sample; exact as they and the steps grow", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cycles and not self.cycle_from > self.cycle_to:
+            raise ValueError(
+                f"fmm: cycle_from must be above cycle_to; got {self.cycle_from:g} and {self.cycle_to:g}, swap them."
+            )
+        if self.cycles and self.low > self.cycle_to:
+            raise ValueError(
+                f"fmm: low must not be above cycle_to, or no cycle is reached; got {self.low:g} and {self.cycle_to:g}."
+            )
+        if self.particles > 1 and not (self.eta and self.iterations):
+            raise ValueError(
+                "fmm: particles above 1 are weighted by their noise and by the linear system; "
+                "set eta above 0 and iterations to at least 1."
+            )
 
     def grid(self, denoiser: Denoiser, num_inference_steps: int) -> Grid:
         """Uniform in ln(alpha / sigma)."""
-        return log_snr(sigma_min=self.low)
+        return log_snr(sigma_min=self.low, sigma_max=self.high or None)
+
+    def start(self, run: Run) -> Tensor:
+        """Noise; the particles beyond the first of every sample are kept in the run."""
+        return self._keep(run, self._each(run, lambda: Method.start(self, run)))
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
-        """One step t -> s."""
-        mean = self.conditional(run, x_t, t)
+        """One step t -> s; where it crosses `cycle_to`, the cycles too."""
+        x = self.move(run, self._all(run, x_t), t, s)
+        if self.cycles and _crosses(t, s, self.cycle_to):
+            path = self.way(run, s)
+            ratio = path[0].alpha / s.alpha
+            std = math.sqrt(max(0.0, path[0].sigma ** 2 - (ratio * s.sigma) ** 2))
+            for _ in range(self.cycles):
+                x = ratio * x + std * self._each(run, run.noise)
+                run.memory["before"] = None  # the slope of the last descent says nothing of this one
+                for here, there in pairwise(path):
+                    x = self.move(run, x, here, there)
+            run.memory["before"] = None
+        return self._keep(run, x)
+
+    def way(self, run: Run, s: Time) -> list[Time]:
+        """The times of a cycle that ends at s, even in ln(alpha / sigma); none is noisier than the run's first."""
+        top = min(self.cycle_from, run.times[0].ratio)
+        levels = torch.linspace(math.log(top), math.log(s.ratio), self.cycle_steps + 1, dtype=torch.float64).exp()
+        schedule = run.denoiser.schedule
+        return [*(schedule.at(float(schedule.time_of_ratio(level))) for level in levels[:-1]), s]
+
+    def move(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
+        """One step of the integrator."""
+        x0, mean, _ = self.looks(run, x_t, t)
         decay = t.alpha * s.sigma / (s.alpha * t.sigma)  # e^-l, 0 where alpha_t is
         length = -math.log(decay) if decay else math.inf
-        drift, before = mean, run.memory.get("before")
+        drift, free, before = mean, x0, run.memory.get("before")
         if self.order == 2 and before is not None and math.isfinite(length):
             drift = mean + (mean - before[0]) * length / (2 * before[1])
-        run.memory["before"] = (mean, length)
+            free = x0 + (x0 - before[2]) * length / (2 * before[1])
+        run.memory["before"] = (mean, length, x0)
         noisy = decay ** (self.eta**2)
-        x: Tensor = s.sigma / t.sigma * noisy * x_t + s.alpha * (1 - decay * noisy) * drift
-        return x + s.sigma * math.sqrt(1 - noisy**2) * run.noise() if self.eta else x
+        gain, std = s.alpha * (1 - decay * noisy), s.sigma * math.sqrt(1 - noisy**2)
+        x: Tensor = s.sigma / t.sigma * noisy * x_t + gain * drift
+        if not self.eta:
+            return x
+        noise = self._each(run, run.noise)
+        if self.particles > 1:
+            pull = (gain * (drift - free) / std).flatten(1).double()
+            change = -(pull * noise.flatten(1)).sum(1) - pull.square().sum(1) / 2
+            run.memory["log_weights"] = run.memory.get("log_weights", 0.0) + change
+        return x + std * noise
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
-        """The conditional mean at the last time above 0."""
-        return self.conditional(run, x_t, t)
+        """The conditional mean at the last time above 0; of one of the particles."""
+        _, mean, energy = self.looks(run, self._all(run, x_t), t)
+        if self.particles == 1:
+            return mean
+        weights = (run.memory.get("log_weights", 0.0) - energy.double() / 2).reshape(-1, self.particles).softmax(1)
+        drawn = run.generators.uniform(weights[:, 0])[:, None]
+        chosen = (weights.cumsum(1) < drawn).sum(1).clamp(max=self.particles - 1)
+        return mean[chosen + self.particles * torch.arange(len(chosen), device=chosen.device)]
 
     def conditional(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """x0', the mean of the picture given x_t and y."""
+        return self.looks(run, x_t, t)[1]
+
+    def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+        """x0, x0', and (B,) (y - A x0)^T u; for a multiple of the run's rows."""
         x0 = run.denoise(x_t, t).x0
         factor = t.sigma**2 / t.alpha if t.alpha else 0.0
+        y, known = (part.repeat_interleave(len(x_t) // len(part), dim=0) for part in (run.y, run.known))
 
         def apply(p: Tensor) -> tuple[Tensor, Tensor]:
             v = adjoint(run, p)
@@ -104,14 +204,50 @@ class Fmm(Method):
             h = torch.where(size > 0, self.delta * t.sigma / torch.where(size > 0, size, torch.ones_like(size)), 0.0)
             change = run.denoise(x_t + h * v, t).x0 - x0
             image = factor * torch.where(h > 0, change / torch.where(h > 0, h, torch.ones_like(h)), 0.0)
-            seen = run.operator(image) if run.operator else torch.where(run.known, image, 0.0)
+            image = image + self.damping * t.ratio**2 * v if self.damping and t.alpha else image
+            seen = run.operator(image) if run.operator else torch.where(known, image, 0.0)
             return seen + run.sigma**2 * p, image
 
-        gap = misfit(run, x0)
-        x = x0 + conjugate_gradient(apply, gap, self.iterations)[1] if self.iterations else x0 + adjoint(run, gap)
-        held = run.operator is None and run.sigma == 0 and (t.ratio < self.hold or not self.iterations)
-        return torch.where(run.known, run.y, x) if held else x
+        gap = y - run.operator(x0) if run.operator else torch.where(known, y - x0, 0.0)
+        if self.iterations:
+            u, lift = conjugate_gradient(apply, gap, self.iterations)
+        else:
+            u, lift = torch.zeros_like(gap), adjoint(run, gap)
+        x = x0 + lift
+        if run.operator is None and run.sigma == 0 and (t.ratio < self.hold or not self.iterations):
+            x = torch.where(known, y, x)
+        return x0, x, (gap * u).flatten(1).sum(1)
 
-    def evaluations(self, num_inference_steps: int) -> int:
-        """N (1 + iterations)."""
-        return num_inference_steps * (1 + self.iterations)
+    def _each(self, run: Run, draw: Callable[[], Tensor]) -> Tensor:
+        """One draw for every particle, those of a sample next to each other."""
+        if self.particles == 1:
+            return draw()
+        return torch.stack([draw() for _ in range(self.particles)], dim=1).flatten(0, 1)
+
+    def _keep(self, run: Run, x: Tensor) -> Tensor:
+        """The first particle of every sample, which is the run's state; all of them stay in the run."""
+        if self.particles == 1:
+            return x
+        run.memory["particles"] = x
+        return x[:: self.particles]
+
+    def _all(self, run: Run, x: Tensor) -> Tensor:
+        """All particles, of which x is the first of every sample."""
+        if self.particles == 1:
+            return x
+        kept: Tensor = run.memory["particles"]
+        return kept
+
+    def evaluations(self, num_inference_steps: int, times: Sequence[Time] | None = None) -> int:
+        """(1 + iterations) (N + cycles cycle_steps) particles, no cycles where N = 1; exact for the given times."""
+        if times is None:
+            crossed = num_inference_steps > 1
+        else:
+            crossed = any(_crosses(t, s, self.cycle_to) for t, s in pairwise(times[:-1]))
+        intervals = num_inference_steps if times is None else len(times) - 1
+        return self.particles * (1 + self.iterations) * (intervals + crossed * self.cycles * self.cycle_steps)
+
+
+def _crosses(t: Time, s: Time, level: float) -> bool:
+    """Whether a step begins above a noise level and ends at it or below."""
+    return t.ratio > level >= s.ratio

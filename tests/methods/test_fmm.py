@@ -55,6 +55,25 @@ def test_on_a_gaussian_it_is_the_conditional_mean(sigma, ratio, schedule):
     assert (rough - got).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("schedule", [VP(), Flow(), EDM()], ids=["vp", "flow", "edm"])
+def test_damping_adds_to_the_covariance(schedule):
+    """Solved to the end, x0 + V m (m V m + sigma_y^2)^-1 e with V = Cov[x0 | x_t] + c (sigma / alpha)^2."""
+    place = torch.arange(6, dtype=torch.float64)
+    prior = GaussianMixture(place[None] / 6, (0.8 ** (place - place[:, None]).abs())[None])
+    known = torch.tensor([True, False, False, True, False, True])
+    y, x = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n)).double() for n in (1, 5))
+    observation = pb.Observation(y[0], known, 0.3)
+    got, run, t = conditional(prior, observation, x, 1.5, schedule, iterations=3, damping=0.4)
+    x0 = run.denoise(x, t).x0
+    precision = torch.linalg.inv(prior.covariances[0]) + torch.eye(6).double() * (t.alpha / t.sigma) ** 2
+    v = torch.linalg.inv(precision) + 0.4 * t.ratio**2 * torch.eye(6).double()
+    a = torch.eye(6, dtype=torch.float64)[known]
+    gain = v @ a.T @ torch.linalg.inv(a @ v @ a.T + 0.09 * torch.eye(3).double())
+    torch.testing.assert_close(got, x0 + (y[0] - x0)[:, known] @ gain.T, atol=1e-5, rtol=1e-4)
+    far, _, _ = conditional(prior, pb.Observation(y[0], known), x, 1.5, schedule, iterations=1, damping=1e6)
+    torch.testing.assert_close(far, torch.where(known, y[0], x0), atol=1e-4, rtol=0)
+
+
 def test_one_step_is_exact_for_one_known_value():
     at = case("A")
     observation = pb.Observation(at.observation.y.double(), at.observation.known)
