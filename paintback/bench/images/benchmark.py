@@ -35,7 +35,7 @@ class Setting:
         threads: CPU threads of a process.
         device: torch device, or None.
         dtype: of the network, or None.
-        first: paint only so many of the pictures for now, of every mask; the next run goes on.
+        first: paint only so many of the pictures for now, of every mask, and no further samples; the next run goes on.
     """
 
     data: Path

@@ -105,6 +105,7 @@ class Scorer:
 
     def __init__(self, suite: Suite, resources: Resources, cases: Sequence[Case]) -> None:
         self.suite, self.resources = suite, resources
+        self.truths: dict[tuple[str, int], Any] = {}
         self.cases = {(case.picture, case.mask, case.sample): case for case in cases}
 
     def measures(self, metric: str) -> bool:
@@ -137,19 +138,9 @@ class Scorer:
             elif metric == "clip" and self.resources.clip is not None:
                 scores[metric] = self.resources.clip(_colour(made), [case.prompt or "" for case in found]).tolist()
             elif metric in FEATURES and (network := self.resources.features.get(FEATURES[metric])) is not None:
-                for name, some in (("made", made), ("truth", truth)):
-                    shown = _colour(some)
-                    if metric == "patch_fid":
-                        places = [case.number for case in found]
-                        cut = torch.cat(
-                            [
-                                patches(one[None], seed=self.suite.seed, first=k)
-                                for one, k in zip(shown, places, strict=True)
-                            ]
-                        )
-                        scores[f"{metric}_{name}"] = network(cut).unflatten(0, (len(shown), -1)).tolist()
-                    else:
-                        scores[f"{metric}_{name}"] = network(shown).tolist()
+                numbers = [case.number for case in found]
+                scores[f"{metric}_made"] = self._features(metric, network, made, numbers)
+                scores[f"{metric}_truth"] = self._of_truth(metric, network, truth, numbers)
         return [
             {
                 **{key: row[key] for key in ("picture", "number", "mask", "sample")},
@@ -157,6 +148,25 @@ class Scorer:
             }
             for n, row in enumerate(rows)
         ]
+
+    def _features(self, metric: str, network: Any, pictures: Tensor, numbers: Sequence[int]) -> list[Any]:
+        """Of every picture its features, or those of its patches."""
+        shown = _colour(pictures)
+        if metric != "patch_fid":
+            features: list[Any] = network(shown).tolist()
+            return features
+        cut = [patches(one[None], seed=self.suite.seed, first=k) for one, k in zip(shown, numbers, strict=True)]
+        patched: list[Any] = network(torch.cat(cut)).unflatten(0, (len(shown), -1)).tolist()
+        return patched
+
+    def _of_truth(self, metric: str, network: Any, truth: Tensor, numbers: Sequence[int]) -> list[Any]:
+        """The same of the truth, which is kept: every mask and every method meets it again."""
+        new = {k: n for n, k in enumerate(numbers) if (metric, k) not in self.truths}
+        if new:
+            places = list(new.values())
+            found = self._features(metric, network, truth[places], [numbers[n] for n in places])
+            self.truths.update({(metric, k): one for k, one in zip(new, found, strict=True)})
+        return [self.truths[metric, k] for k in numbers]
 
 
 def score_parts(folder: Path, scorer: Scorer) -> int:

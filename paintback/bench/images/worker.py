@@ -51,7 +51,7 @@ class Order:
         threads: CPU threads.
         device: torch device, or None.
         dtype: of the network, or None.
-        first: only so many pictures for now, or None for all.
+        first: only so many pictures for now, and none of the further samples; None for all.
     """
 
     suite: dict[str, Any]
@@ -156,7 +156,9 @@ def paint_cell(order: Order, tell: Any) -> None:
     parts = [*parts_of(cases, order.batch), *parts_of(more, order.batch)]
     todo = [(part, folder / f"part-{number:05}.parquet") for number, part in enumerate(parts)]
     if order.first is not None:
-        todo = [(part, path) for part, path in todo if part[0].number < order.first]
+        todo = [
+            (part, path) for part, path in todo[: len(parts_of(cases, order.batch))] if part[0].number < order.first
+        ]
     # pictures in their order, all masks of each: so a run that was ended leaves whole pictures
     todo.sort(key=lambda one: one[0][0].number)
     done = sum(len(part) for part, path in todo if path.exists())
