@@ -136,9 +136,7 @@ class Fcs(Method):
             at_x, vjp = self.look(run, x, t, last=k == len(rates) - 1)
         return x, at_x
 
-    def look(
-        self, run: Run, x: Tensor, t: Time, *, last: bool
-    ) -> tuple[Prediction, Callable[[Tensor], Tensor] | None]:
+    def look(self, run: Run, x: Tensor, t: Time, *, last: bool) -> tuple[Prediction, Callable[[Tensor], Tensor] | None]:
         """The prediction, and J^T where the next correction goes by it."""
         return (run.denoise(x, t), None) if last or self.difference != "transpose" else run.linearise(x, t)
 
