@@ -76,13 +76,31 @@ def _sections(found: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     for budget, seconds in sorted(costs, key=lambda cost: (cost[0] or 0, cost[1] or 0)):
         cost = f"{budget} evaluations" if budget is not None else f"{seconds:g} s a sample"
         at = [row for row in found if (row["budget"], row["budget_seconds"]) == (budget, seconds)]
-        for common in (False, True):
+        shared = any(row["common"] for row in at)
+        for common in (True, False):
             for mask in (ALL, *dict.fromkeys(row["mask"] for row in at if row["mask"] != ALL)):
+                least = [row["pictures"] for row in at if row["mask"] == mask and row["common"]]
                 some = [row for row in at if row["mask"] == mask and row["common"] == common]
+                among = f", the {least[0]} pictures that all methods painted" if common and least else ""
+                if shared and not common:
+                    some = [row for row in some if not least or row["pictures"] > least[0]]
+                    among = ", methods that painted more"
                 if some:
-                    among = f", the {some[0]['pictures']} pictures that all methods painted" if common else ""
                     made.append((f"{cost}, {mask}{among}", _sorted(some)))
     return made
+
+
+def _comparable(found: Sequence[Row]) -> list[Row]:
+    """Over all masks, and of every cost over the pictures that all of its methods painted."""
+    rows = [row for row in found if row["mask"] == ALL]
+    shared = {(row["budget"], row["budget_seconds"]) for row in rows if row["common"]}
+    return [row for row in rows if row["common"] == ((row["budget"], row["budget_seconds"]) in shared)]
+
+
+def _short(label: str, labels: Sequence[str]) -> str:
+    """The method's name alone, where no other label has it."""
+    name = label.partition(":")[0]
+    return name if sum(other.partition(":")[0] == name for other in labels) == 1 else label
 
 
 def _sorted(rows: list[Row]) -> list[Row]:
@@ -208,8 +226,7 @@ def pareto(found: Sequence[Row]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [row for row in found if row["mask"] == ALL and not row["common"]]
-    metrics = _plotted(found)
+    rows, metrics = _comparable(found), _plotted(found)
     costs: dict[str, Callable[[Row], float]] = {
         "evaluations and gradients of a sample": lambda row: float(row["evaluations"] + row["vjps"]),
         "seconds of a sample": lambda row: float(row["seconds"]),
@@ -228,7 +245,8 @@ def pareto(found: Sequence[Row]) -> bytes:
                 panel.plot(x, y, marker=marker, ms=5, lw=0.8, color=f"C{number % 10}")
                 points += list(zip(x, y, strict=True))
                 if x:
-                    panel.annotate(label, (x[-1], y[-1]), fontsize=7, xytext=(4, 2), textcoords="offset points")
+                    short = _short(label, list(series))
+                    panel.annotate(short, (x[-1], y[-1]), fontsize=7, xytext=(4, 2), textcoords="offset points")
             sign = -1 if metric in RISING else 1
             front = [(x, y) for x, y in points if not any(a <= x and sign * b < sign * y for a, b in points)]
             panel.plot(*zip(*sorted(front), strict=True), color="0.7", lw=4, zorder=0)
@@ -243,7 +261,7 @@ def pareto(found: Sequence[Row]) -> bytes:
 
 def _plotted(found: Sequence[Row]) -> list[str]:
     """The two metrics of the plot; fewer where fewer were measured."""
-    rows = [row for row in found if row["mask"] == ALL and not row["common"]]
+    rows = _comparable(found)
     liked = ("lpips", "fid", "frechet_alexnet", "frechet_classifier", "psnr")
     return [metric for metric in (*liked, *(m for m in TITLES if m not in liked)) if _measured(rows, metric)][:2]
 
