@@ -21,7 +21,7 @@ def conditional(prior, observation, x, ratio=1.0, schedule=None, **fields):
     t = schedule.at(float(schedule.time_of_ratio(torch.tensor(ratio, dtype=torch.float64))))
     times = [t, *make_grid(schedule, 1)[1:]]
     run = _open_run(prior.denoiser(schedule, tuple(x.shape[1:])), observation, times, None, len(x))
-    method = pb.methods.get("fmm", coordinates=None, hold=0.0, **fields)
+    method = pb.methods.get("fmm", coordinates=None, hold=0.0, **{"damping": 0.0, **fields})
     return method.conditional(run, x, t), run, t
 
 
@@ -97,7 +97,7 @@ def test_divergence_at_a_budget(name, evaluations, limit):
     """A: the ODE with one step of the solver; E has eight known values, and takes three."""
     at = case(name)
     iterations = 1 if name == "A" else 3
-    method = pb.methods.get("fmm", iterations=iterations, eta=0.0)
+    method = pb.methods.get("fmm", iterations=iterations, eta=0.0, damping=0.0)
     steps = evaluations // (1 + iterations)
     result = method.sample(
         at.prior.denoiser(VP(), at.shape), at.observation, steps, torch.Generator().manual_seed(0), num_samples=4000
@@ -111,7 +111,8 @@ def test_it_beats_lanpaint_and_ding_on_the_gaussian_at_forty_evaluations():
     at = case("A")
     denoiser = at.prior.denoiser(VP(), at.shape)
     kl = {}
-    for name, fields, steps in (("fmm", {"iterations": 1, "eta": 0.0}, 20), ("ding", {}, 20), ("lanpaint", {}, 6)):
+    ours = {"iterations": 1, "eta": 0.0, "damping": 0.0}
+    for name, fields, steps in (("fmm", ours, 20), ("ding", {}, 20), ("lanpaint", {}, 6)):
         method = pb.methods.get(name, **fields)
         result = method.sample(denoiser, at.observation, steps, torch.Generator().manual_seed(0), num_samples=4000)
         assert 36 <= result.evaluations <= 40
@@ -124,7 +125,7 @@ def test_the_second_order_is_worth_it():
     denoiser = at.prior.denoiser(VP(), at.shape)
     kl = [
         at.kl(
-            pb.methods.get("fmm", iterations=1, eta=0.0, order=order)
+            pb.methods.get("fmm", iterations=1, eta=0.0, damping=0.0, order=order)
             .sample(denoiser, at.observation, 12, torch.Generator().manual_seed(0), num_samples=4000)
             .x
         )

@@ -22,7 +22,7 @@ def seeded(seed=0):
 
 def kl(problem, steps, samples=4000, seed=0, **fields):
     at = case(problem)
-    method = pb.methods.get("fmm", **fields)
+    method = pb.methods.get("fmm", damping=0.0, **fields)
     result = method.sample(at.prior.denoiser(VP(), at.shape), at.observation, steps, seeded(seed), num_samples=samples)
     return at.kl(result.x), result.evaluations
 

@@ -18,7 +18,7 @@ from paintback.bench.images.cases import Case, data_sha256, make_cases
 from paintback.bench.images.cell import read_rows
 from paintback.bench.images.runner import read_cells
 from paintback.bench.images.suite import Suite
-from paintback.bench.images.summary import ALL, write_summary
+from paintback.bench.images.summary import ALL, PAIRED, RISING, write_summary
 from paintback.images.encoding import write_whole
 
 __all__ = ["TITLES", "grid", "pareto", "tables", "write_report"]
@@ -29,7 +29,6 @@ TITLES = {
     "context_psnr": "context PSNR, dB", "context_psnr_released": "context PSNR as released, dB", "fid": "FID",
     "patch_fid": "patch FID", "frechet_alexnet": "Frechet (AlexNet)", "frechet_classifier": "Frechet (classifier)",
 }  # fmt: skip
-RISING = {"psnr", "ssim", "accuracy", "clip", "context_psnr", "context_psnr_released"}
 ORDER = ("lpips", "fid", "frechet_alexnet", "psnr")  # the first that was measured sorts the tables
 DIGITS = {"psnr": 2, "lpips": 4, "ssim": 4, "accuracy": 3}
 
@@ -119,6 +118,10 @@ def tables(found: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]
         heads = ["method", "steps", "pictures", "evaluations", "gradients", "seconds", "MB"]
         heads += [f"{TITLES[m]} {'(more is better)' if m in RISING else '(less is better)'}" for m in metrics]
         spread = any(row["diversity"] is not None for row in rows)
+        some = any(row["behind"] is not None for row in rows)
+        paired = next((metric for metric in PAIRED if metric in metrics and some), None)
+        if paired:
+            heads.append(f"{TITLES[paired]} behind the best, by picture")
         body = []
         for row in rows:
             memory = row["peak_memory_bytes"]
@@ -131,6 +134,7 @@ def tables(found: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]
             ]
             line += [f"{row['seconds']:.3g}", "" if memory is None else f"{memory / 1e6:.0f}"]
             line += [_number(metric, row["means"][metric], row["intervals"][metric]) for metric in metrics]
+            line += [_number(paired, row["behind"], row["behind_interval"])] if paired else []
             line += ["" if row["diversity"] is None else f"{row['diversity']:.1f}"] * spread
             body.append(line)
         made.append((title, heads + ["spread of samples"] * spread, body))
@@ -154,7 +158,9 @@ def _facts(suite: Suite, protocol: Row) -> list[str]:
         "memory are those of a process that runs one method, "
         f"{protocol['threads']} thread(s), {protocol['batch']} samples at once.",
         "Intervals: 95 %, over pictures (Student's t; of Frechet distances, from resampled pictures). Frechet "
-        "distances depend on the number of pictures and are not FID unless called so.",
+        "distances depend on the number of pictures and are not FID unless called so. How far a method is behind the "
+        "best is the mean difference over the same pictures, with its own interval: where that does not reach 0, the "
+        "two are told apart.",
         f"Data {protocol['data_sha256'][:12]}, weights {str(protocol['model_sha256'])[:12]}, {versions}.",
     ]
     left = [TITLES[name] for name, told in protocol["metrics"].items() if told is None]

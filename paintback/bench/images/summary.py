@@ -1,5 +1,7 @@
 """Tables of results: means over pictures with 95 % intervals (Student's t), by mask and over all masks.
 
+Pictures differ more than methods do, so every row also has its mean difference from the best one's, picture by picture.
+
 Where some methods painted fewer pictures than others, or fewer of their holes, there is a second set of rows over what
 all of them painted: a Frechet distance depends on how many there are, and a mean on which.
 """
@@ -10,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from paintback.bench.images.runner import read_cells
 from paintback.bench.metrics.frechet import Moments, frechet_distance
 from paintback.images.encoding import write_whole
 
-__all__ = ["ALL", "Row", "read_results", "summarise", "write_summary"]
+__all__ = ["ALL", "PAIRED", "RISING", "Row", "read_results", "summarise", "write_summary"]
 
 ALL = "all masks"
 RESAMPLES = 20  # of the pictures, for the interval of a Frechet distance
 FEATURES = ("frechet_alexnet", "frechet_classifier", "fid", "patch_fid")
+RISING = {"psnr", "ssim", "accuracy", "clip", "context_psnr", "context_psnr_released"}
+PAIRED = ("lpips", "psnr")  # the first that was measured is compared picture by picture
 Results = list[tuple[Cell, list[dict[str, Any]]]]
 
 
@@ -54,6 +58,9 @@ class Row:
         diversity: spread of the samples of a hole, grey levels of 255; None for a single one.
         means: of every metric.
         intervals: half widths, 95 %.
+        behind: how much worse the first of `PAIRED` is than the best row's of the same mask, cost and pictures, mean
+            over the pictures; None for the best one and where there are fewer than two pictures.
+        behind_interval: half width, 95 %.
     """
 
     label: str
@@ -72,6 +79,8 @@ class Row:
     diversity: float | None
     means: dict[str, float]
     intervals: dict[str, float]
+    behind: float | None = None
+    behind_interval: float | None = None
 
 
 def read_results(out: Path) -> Results:
@@ -101,6 +110,7 @@ def summarise(results: Results, samples: int = 1) -> list[Row]:
         samples: of every hole that the means are over; further ones tell diversity alone.
     """
     summary: list[Row] = []
+    scores: list[tuple[str, dict[str, float]]] = []
     holes = [{(row["picture"], row["mask"]) for row in rows if row["sample"] < samples} for _, rows in results]
     for cell, rows in results:
         peers = [
@@ -115,22 +125,48 @@ def summarise(results: Results, samples: int = 1) -> list[Row]:
                 some = [row for row in chosen if mask in (ALL, row["mask"])]
                 if any(row["sample"] < samples for row in some):
                     summary.append(_row(cell, mask, some, common, samples))
-    return summary
+                    metric = next((one for one in PAIRED if one in some[0]), "")
+                    first = [row for row in some if row["sample"] < samples]
+                    scores.append((metric, _by_picture(first, metric) if metric else {}))
+    return _compared(summary, scores)
+
+
+def _compared(summary: Sequence[Row], scores: Sequence[tuple[str, dict[str, float]]]) -> list[Row]:
+    """The rows with their distance from the best one of the same cost and mask on the same pictures."""
+    tables: dict[tuple[Any, ...], list[int]] = {}
+    for place, (row, (metric, values)) in enumerate(zip(summary, scores, strict=True)):
+        key = (metric, row.budget, row.budget_seconds, row.mask, row.common, tuple(values))
+        tables.setdefault(key, []).append(place)
+    made = list(summary)
+    for (metric, *_), places in tables.items():
+        sign = -1 if metric in RISING else 1
+        best = min(places, key=lambda place: sign * summary[place].means.get(metric, math.inf))
+        for place in places:
+            mine, other = scores[place][1], scores[best][1]
+            if place != best and len(mine) > 1:
+                apart = np.array([sign * (mine[name] - other[name]) for name in mine])
+                made[place] = replace(made[place], behind=float(apart.mean()), behind_interval=_half_width(apart))
+    return made
+
+
+def _by_picture(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, float]:
+    """The mean over a picture's holes."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["picture"], []).append(row[metric])
+    return {name: float(np.mean(found[name])) for name in sorted(found)}
 
 
 def _row(cell: Cell, mask: str, rows: Sequence[dict[str, Any]], common: bool, samples: int) -> Row:
     means: dict[str, float] = {}
     intervals: dict[str, float] = {}
     first = [row for row in rows if row["sample"] < samples]
-    pictures = sorted({row["picture"] for row in first})
+    pictures = {row["picture"] for row in first}
     skip = {"picture", "number", "mask", "sample", "seed", "hidden", "evaluations", "vjps", "seconds", "png"}
     for metric in first[0]:
         if metric in skip or metric == "peak_memory_bytes" or metric.endswith(("_made", "_truth")):
             continue
-        by_picture: dict[str, list[float]] = {}
-        for row in first:
-            by_picture.setdefault(row["picture"], []).append(row[metric])
-        values = np.array([np.mean(by_picture[name]) for name in pictures])
+        values = np.array(list(_by_picture(first, metric).values()))
         means[metric] = float(values.mean())
         intervals[metric] = _half_width(values)
     for metric in FEATURES:

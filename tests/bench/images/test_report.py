@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import t as student
 
 from paintback.bench.images import report
-from paintback.bench.images.summary import ALL
+from paintback.bench.images.cell import Cell
+from paintback.bench.images.summary import ALL, summarise
 from tests.bench.images.conftest import write_idx_folder
 
 LABELS = ("ddnm", "ding", "dps")
@@ -123,7 +127,7 @@ def row(label, mask=ALL, common=False, **means):
     cost = {"steps": 5, "evaluations": 5.0, "vjps": 0, "seconds": 0.1, "peak_memory_bytes": None}
     return {
         "label": label, "budget": 6, "budget_seconds": None, "mask": mask, "common": common, "pictures": 2, **cost,
-        "diversity": None, "means": means, "intervals": dict.fromkeys(means),
+        "diversity": None, "means": means, "intervals": dict.fromkeys(means), "behind": None, "behind_interval": None,
     }  # fmt: skip
 
 
@@ -141,6 +145,29 @@ def test_tables_of_what_was_measured_in_part():
     assert [line[place] for line in body] == ["2.00", "3.00", ""]
     rising = [row("none", psnr=None), row("low", psnr=10.0), row("high", psnr=20.0)]
     assert [line[0] for line in report.tables(rising)[0][2]] == ["high", "low", "none"]
+
+
+def test_methods_are_compared_picture_by_picture():
+    """Pictures that differ by 1 and methods by 0.01: the intervals overlap, and the difference is told all the same."""
+    cells = [Cell(name, name, {}, 6, None, 5) for name in ("close", "best", "alone")]
+    scores = {"best": {"a": 0.1, "b": 1.1, "c": 2.1}, "close": {"a": 0.11, "b": 1.12, "c": 2.13}}
+    scores["alone"] = {"a": 3.0}
+
+    def holes(name):
+        cost = {"evaluations": 5, "vjps": 0, "seconds": 0.1, "peak_memory_bytes": None}
+        return [{"picture": at, "mask": "box", "sample": 0, "lpips": one, **cost} for at, one in scores[name].items()]
+
+    rows = summarise([(cell, holes(cell.label)) for cell in cells])
+    found = {(row.label, row.mask): row for row in rows if not row.common}
+    assert found["best", ALL].behind is None and found["alone", ALL].behind is None  # one picture
+    assert found["close", ALL].behind == pytest.approx(0.02)
+    assert found["close", ALL].behind_interval == pytest.approx(student.ppf(0.975, 2) * 0.01 / math.sqrt(3))
+    heads, body = next(
+        (heads, body) for title, heads, body in report.tables([asdict(row) for row in rows if not row.common])
+        if ALL in title
+    )  # fmt: skip
+    place = heads.index("LPIPS behind the best, by picture")
+    assert {line[0]: line[place] for line in body} == {"best": "", "close": "0.0200 ± 0.0248", "alone": ""}
 
 
 def test_the_plot_takes_any_metrics(done, tmp_path, call):
