@@ -369,7 +369,8 @@ def main() -> None:
         "draws": DRAWS,
         "budgets": BUDGETS, "tune_seed": TUNE_SEED, "tune_particles": TUNE_PARTICLES,
         "other_particles": OTHER_PARTICLES,
-        "report_seeds": REPORT_SEEDS, "report_particles": REPORT_PARTICLES, "fields": FIELDS, "off_y": OFF_Y,
+        "report_seeds": REPORT_SEEDS, "report_particles": REPORT_PARTICLES, "fields": FIELDS, "fixed": FIXED,
+        "off_y": OFF_Y,
     }  # fmt: skip
     lines = ",\n".join(json.dumps(entry, separators=(",", ":"), allow_nan=False) for entry in studies)
     DATA.write_text(f'{{"protocol": {json.dumps(protocol)},\n"studies": [\n{lines}\n]}}\n', encoding="utf-8")
