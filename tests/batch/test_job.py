@@ -16,7 +16,7 @@ def test_a_job_survives_json_and_gets_the_recommended_sampler():
     assert Job.from_json(json.dumps(job.to_settings())) == job == Job.from_settings(job.to_settings())
     assert job.outpaint == (1, 2, 3, 4)
     own = Job.from_json({**WHOLE, "model": "photo"})
-    assert (own.method, own.fields["eta"], own.steps) == ("ddnm", 1.0, 50)
+    assert (own.method, own.fields, own.steps) == ("fmm", {}, 16)
 
 
 def test_the_schema_is_json_and_says_the_same_as_the_validation():

@@ -83,7 +83,7 @@ def test_what_is_left_open_is_filled_in(site) -> None:
     job = site.ask(**site.pictures())
     request = job["request"]
     assert (request["model"], request["method"], request["fields"], request["steps"]) == (
-        "photo", "ddnm", {"eta": 1.0}, 50,
+        "photo", "fmm", {}, 16,
     )  # fmt: skip
     assert 0 <= request["seed"] < 2**31
     site.http.post(f"/api/jobs/{job['id']}/stop")
