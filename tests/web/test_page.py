@@ -243,7 +243,7 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     run_to_end(page)
     expect(page.locator("#strip .tile:enabled")).to_have_count(3)
     expect(page.locator("#strip .tile").nth(2)).to_contain_text("seed 13")
-    expect(page.locator("#strip .tile").nth(0)).to_contain_text(re.compile(r"4 ev, .* s"))
+    expect(page.locator("#strip .tile").nth(0)).to_contain_text(re.compile(r"12 ev, .* s"))
     expect(page.locator("#seed-help")).to_contain_text("11 to 13")
     expect(page.locator("#bar")).to_be_visible()
     page.locator("#slider").fill("100")
@@ -271,8 +271,8 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     page.locator("#strip .tile").nth(1).click()
     with page.expect_download() as download:
         page.click("#download")
-    assert download.value.suggested_filename == "cup-ddnm-12.png"
-    saved = tmp_path / "cup-ddnm-12.png"
+    assert download.value.suggested_filename == "cup-fmm-12.png"
+    saved = tmp_path / "cup-fmm-12.png"
     download.value.save_as(saved)
     assert read_settings(saved)["seed"] == 12
     made = np.asarray(Image.open(saved))
@@ -280,8 +280,8 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
 
     page = visit(server)
     drop(page, saved)
-    expect(page.locator("#toast")).to_contain_text("settings, the picture and the mask of cup-ddnm-12.png are back")
-    for name, value in (("#steps", "4"), ("#seed", "12"), ("#method", "ddnm"), ("#model", "photo"), ("#samples", "1")):
+    expect(page.locator("#toast")).to_contain_text("settings, the picture and the mask of cup-fmm-12.png are back")
+    for name, value in (("#steps", "4"), ("#seed", "12"), ("#method", "fmm"), ("#model", "photo"), ("#samples", "1")):
         expect(page.locator(name)).to_have_value(value)
     assert (mask_of(page, tmp_path) == (mask > 0)).all()
     run_to_end(page)
@@ -290,7 +290,7 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     download.value.save_as(tmp_path / "again.png")
     assert (np.asarray(Image.open(tmp_path / "again.png")) == made).all()
     page.click("#continue")
-    expect(page.locator("#picture-name")).to_contain_text("cup-ddnm-12.png")
+    expect(page.locator("#picture-name")).to_contain_text("cup-fmm-12.png")
     assert not mask_of(page, tmp_path).any()
 
 
@@ -332,7 +332,7 @@ def test_by_keyboard_alone(visit, server, tmp_path) -> None:
     page.locator("#canvas").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("c")
-    expect(page.locator("#picture-name")).to_contain_text("cup-ddnm")
+    expect(page.locator("#picture-name")).to_contain_text("cup-fmm")
     page.keyboard.press("?")
     expect(page.locator("#keys")).to_be_visible()
     no_serious_fault(page)
@@ -350,8 +350,8 @@ def test_extend_by_dragging_the_frame_and_compare_methods(visit, server, tmp_pat
     assert 6 <= value <= 10
     page.fill("[data-side=right]", "8")
     page.check("#compare")
-    for name in ("ddnm", "ding", "replacement"):
-        page.get_by_label(name, exact=True).set_checked(name != "replacement")
+    for name in ("ddnm", "ding", "fmm", "replacement"):
+        page.get_by_label(name, exact=True).set_checked(name in ("ddnm", "ding"))
     page.fill("#steps", "3")
     run_to_end(page)
     tiles = page.locator("#grid .tile:enabled")
