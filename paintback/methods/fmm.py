@@ -31,11 +31,10 @@ What the parts are for. One step is exact for one known value and a Gaussian; pi
 gain from a second. eta = 0 is the ODE, which is best on exact denoisers; a network's J is neither symmetric nor exact,
 and noise (eta = 1, the SDE) forgets its errors. `damping` c adds c (sigma / alpha)^2 to V: the symmetric part of a
 network's J has negative eigenvalues, on which conjugate gradients diverge. As c grows, V becomes the identity, DDNM's.
-The default costs next to nothing where J is exact, which wants 0; a network in few steps gains from 0.1 or from one
-iteration.
-Below the noise level `hold` a noiseless y replaces x0' on known entries, because a few steps of the solver leave a rest
-of it. The times are the method's own, uniform in ln(alpha / sigma) from the noise level `high` (the model's own end
-where it is 0) down to `low`; a `grid` that is given stays in force.
+A network in few steps gains from 0.1 or from one iteration; an exact J wants 0, most of all with eta = 0. Below the
+noise level `hold` a noiseless y replaces x0' on known entries, because a few steps of the solver leave a rest of it.
+The times are the method's own, uniform in ln(alpha / sigma) from the noise level `high` (the model's own end where it
+is 0) down to `low`; a `grid` that is given stays in force.
 
 `cycles`: from the first time of the grid at or below the noise level `cycle_to` the state is noised again to
 `cycle_from`, x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps, and comes down in
