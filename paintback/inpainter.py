@@ -23,7 +23,7 @@ from paintback.models.base import Model
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.models.latent import LatentPolicy
 from paintback.models.trained import TrainedModel
-from paintback.painting import LatentOptions, Painter, Plan, Scale, Told, lay_out, plan_of
+from paintback.painting.painter import LatentOptions, Painter, Plan, Scale, Told, lay_out, plan_of
 from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 

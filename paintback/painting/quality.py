@@ -1,0 +1,60 @@
+"""The one dial: what `quality` makes of a request, given what the model is sampled with best.
+
+good   the sampler that the model's card recommends, as its page measured it.
+fast   the same sampler with as many steps as ten evaluations allow.
+best   the sampler of good, eight draws for each answer: their mean where the hole is thin (there the posterior is
+       nearly Gaussian and its mean the better answer), elsewhere the draw nearest to their mean.
+
+Whatever the request says itself (`method`, `steps`, `samples`, `average`) is left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from paintback.models.catalogue import TRAINED, Sampler
+from paintback.painting.request import Request
+
+__all__ = ["DRAWS", "EVALUATIONS", "draws", "resolve"]
+
+EVALUATIONS = 10  # of fast, at most, where the method's single step costs no more
+DRAWS = 8  # of best
+
+
+def resolve(request: Request, sampler: Sampler) -> Request:
+    """The request with its method, all of the method's fields and its steps filled in.
+
+    A request that was resolved before comes back as it is, so that a PNG's settings mean what they meant.
+
+    Args:
+        request: with or without a method and steps.
+        sampler: what the model is sampled with best: `Model.sampler`, or `models.catalogue.recommended` before the
+            model is loaded.
+
+    Raises:
+        ValueError: if there is no such method or field.
+    """
+    name = request.method or sampler.method
+    own = sampler if request.method is None else Sampler(name)
+    if name == TRAINED:
+        if request.fields:
+            raise ValueError(f"The method {TRAINED!r} has no fields; leave them out.")
+        steps = EVALUATIONS if request.steps is None and request.quality == "fast" else request.steps
+        return request.with_(method=TRAINED, steps=steps)  # how many steps go with it only the loaded model says
+    from paintback import methods
+
+    method = methods.get(name, **{**own.fields, **request.fields})
+    steps = request.steps
+    if steps is None:
+        steps = own.num_inference_steps
+        if request.quality == "fast":
+            while steps > 1 and method.evaluations(steps) > EVALUATIONS:
+                steps -= 1
+    return request.with_(method=name, fields=asdict(method), steps=steps)
+
+
+def draws(request: Request) -> int:
+    """How many draws are made for each answer: what the request says, or what its quality says for a single answer."""
+    if request.average is not None:
+        return request.average
+    return DRAWS if request.quality == "best" and request.samples == 1 else 1

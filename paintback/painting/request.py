@@ -1,0 +1,314 @@
+"""What can be asked of Paintback, said once: names, types, limits, defaults, help texts, and where each may be asked.
+
+To add an option, add one annotated field to `Request`:
+
+    warmth: Annotated[float, Field(ge=0, le=1, description="How warm the colours are."), Ask()] = 0.5
+
+It is then an option of the command line (`--warmth`), a column of manifests, an entry of the HTTP API and of the page's
+form, part of the settings in every PNG, and a keyword of `pb.inpaint` and of `Request` in Python, because all of these
+read `options(Request)`, `Request.model_json_schema()` or the model itself. `Ask` says what is otherwise: another flag,
+a keyword that diffusers has another name for, or that it belongs to some entry points alone. What is left to do is to
+use the value, in `painting` or `tasks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from paintback.painting.asking import Ask, Asked, Option, options, sentence
+
+__all__ = [
+    "ALPHA",
+    "LARGEST_SEED",
+    "Ask",
+    "Asked",
+    "LayersRequest",
+    "Option",
+    "Quality",
+    "Request",
+    "SuperresRequest",
+    "options",
+    "sentence",
+]
+
+ALPHA = "alpha"  # in place of a mask: the picture's transparency
+LARGEST_SEED = 2**63 - 1
+MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
+
+Quality = Literal["fast", "good", "best"]
+
+# What several requests share.
+Side = Annotated[int, Field(ge=0, le=65_536)]
+Photo = Annotated[
+    str | None, Field(min_length=1, description="Path or URL of the picture."), Ask("file", python="image")
+]
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=4096, description="A name from `paintback models`, a path or a Hub id."),
+    Ask("everyday", where=frozenset({"cli", "http"})),
+]
+Text = Annotated[
+    str | None, Field(max_length=10_000, description="What to paint, for models that read text."), Ask("everyday")
+]
+NegativeText = Annotated[
+    str | None, Field(max_length=10_000, description="What not to paint, likewise."), Ask("everyday")
+]
+Samples = Annotated[
+    int,
+    Field(ge=1, le=10_000, description="How many answers, each with a seed of its own."),
+    Ask("everyday", python="num_images_per_prompt", where=frozenset({"python", "cli", "http"})),
+]
+Seed = Annotated[
+    int | None,
+    Field(
+        ge=-1,
+        le=LARGEST_SEED,
+        description="Of the first sample, the next have seed + 1, ...; -1 or none for a random one.",
+    ),
+    Ask("everyday", python="generator"),
+]
+Fields = Annotated[
+    dict[str, Any],
+    Field(description="The method's fields, by name."),
+    Ask("advanced", flag="--set", metavar="NAME=VALUE"),
+]
+Steps = Annotated[
+    int | None,
+    Field(ge=1, le=100_000, description="Sampling steps; none for what quality and model say."),
+    Ask("advanced", python="num_inference_steps"),
+]
+Guidance = Annotated[
+    float | None,
+    Field(ge=0, le=1000, description="Scale of classifier-free guidance; none for the model's own."),
+    Ask("advanced", python="guidance_scale"),
+]
+Device = Annotated[
+    str | None,
+    Field(min_length=1, max_length=100, description="cpu, cuda, mps; none for cuda where there is one."),
+    Ask("machine", where=frozenset({"cli"})),
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    Field(description="Of the network; none for the model's own."),
+    Ask("machine", where=frozenset({"cli"})),
+]
+Threads = Annotated[
+    int | None, Field(ge=1, le=4096, description="CPU threads."), Ask("machine", where=frozenset({"cli"}))
+]
+Hashes = Annotated[
+    dict[str, str], Field(description="Of the files; filled in by the run."), Ask("record", where=frozenset())
+]
+Versions = Annotated[
+    dict[str, str], Field(description="Of the packages; filled in by the run."), Ask("record", where=frozenset())
+]
+Embedding = Annotated[
+    SkipJsonSchema[Any],
+    Field(exclude=True, description="In place of the text, as the model's pipeline makes it."),
+    Ask("record", where=frozenset({"python"})),
+]
+
+
+class Request(Asked):
+    """One wish: what is to be painted, and how.
+
+    Every entry point takes these entries; the head of the file says how to add one. An explicit `method`, `steps`,
+    `samples` or `average` beats `quality`. Where neither `mask` nor `outpaint` says what is missing, there is nothing
+    to do, and `check_files` says so.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"required": ["photo"]})
+
+    photo: Photo = None
+    mask: Annotated[
+        str | None,
+        Field(min_length=1, description='Path or URL of the mask (white = repaint), or "alpha".'),
+        Ask("file", python="mask_image"),
+    ] = None
+    mask_is: Annotated[
+        str | None,
+        Field(
+            pattern=MASK_KINDS,
+            description="Which part of the mask is repainted: auto, alpha, white, black, nonzero or colour=#RRGGBB.",
+        ),
+        Ask("everyday", metavar="WHAT"),
+    ] = None
+    model: ModelName = "photo"
+    quality: Annotated[
+        Quality,
+        Field(
+            description="fast: about ten evaluations; good: the model's recommended sampler; best: eight draws of it, "
+            "averaged in thin holes."
+        ),
+        Ask("everyday"),
+    ] = "good"
+    prompt: Text = None
+    negative_prompt: NegativeText = None
+    samples: Samples = 1
+    seed: Seed = 0
+    grow: Annotated[
+        float,
+        Field(ge=-8192, le=8192, description="Pixels to grow the mask by; below 0 it shrinks."),
+        Ask(python="mask_grow"),
+    ] = 0.0
+    blur: Annotated[
+        float, Field(ge=0, le=8192, description="Pixels over which the seam is blended."), Ask(python="mask_blur")
+    ] = 0.0
+    outpaint: Annotated[
+        tuple[Side, Side, Side, Side],
+        Field(description="Pixels to add left, top, right and bottom; the mask may then be left out."),
+        Ask(metavar="L,T,R,B"),
+    ] = (0, 0, 0, 0)
+    method: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100,
+            description="A name from `paintback methods`, or trained; none for the model's own.",
+        ),
+        Ask("advanced"),
+    ] = None
+    fields: Fields = {}  # noqa: RUF012 - copied by pydantic
+    steps: Steps = None
+    average: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1000,
+            description="Draws whose mean is the answer, best for thin holes; none for what quality says.",
+        ),
+        Ask("advanced"),
+    ] = None
+    strength: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Below 1 the hidden part is not forgotten: it is noised to this fraction of the steps.",
+        ),
+        Ask("advanced"),
+    ] = 1.0
+    guidance: Guidance = None
+    true_cfg_scale: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1000, description="Of guidance by two calls, for models whose guidance is an input of the network."
+        ),
+        Ask("advanced", flag="--true-cfg"),
+    ] = None
+    padding: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65_536,
+            description="Pixels of context around the hole that are looked at; none for the model's own.",
+        ),
+        Ask("advanced", python="padding_mask_crop"),
+    ] = None
+    height: Annotated[
+        int | None, Field(ge=1, le=65_536, description="Height to paint at, for models with a VAE."), Ask("advanced")
+    ] = None
+    width: Annotated[
+        int | None, Field(ge=1, le=65_536, description="Width to paint at, likewise."), Ask("advanced")
+    ] = None
+    latent_mask: Annotated[
+        Literal["all", "majority", "any"],
+        Field(description="Which cells of a VAE count as known: those of which all, most or any pixels are."),
+        Ask("advanced"),
+    ] = "all"
+    leaky_encoding: Annotated[
+        bool,
+        Field(description="Encode the picture with what the mask hides, as some papers do; the model then knows it."),
+        Ask("advanced"),
+    ] = False
+    window: Annotated[
+        int | None,
+        Field(ge=1, description="Frames of a clip that are painted together; none for the model's own."),
+        Ask("advanced", where=frozenset({"python", "cli"}), clips=True),
+    ] = None
+    overlap: Annotated[
+        int,
+        Field(ge=1, description="Frames that a window of a clip shares with the one before."),
+        Ask("advanced", where=frozenset({"python", "cli"}), clips=True),
+    ] = 17
+    device: Device = None
+    dtype: Dtype = None
+    threads: Threads = None
+    sha256: Hashes = {}  # noqa: RUF012
+    versions: Versions = {}  # noqa: RUF012
+    prompt_embeds: Embedding = None
+    negative_prompt_embeds: Embedding = None
+    pooled_prompt_embeds: Embedding = None
+    negative_pooled_prompt_embeds: Embedding = None
+
+    def check_files(self) -> None:
+        """Refuses a request that names no photo, or nothing to paint.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        if self.photo is None:
+            raise ValueError("The job names no photo; give its path.")
+        if self.mask is None and not any(self.outpaint):
+            raise ValueError("The job names neither a mask nor outpaint; give one of them.")
+
+
+class SuperresRequest(Asked):
+    """One picture to be enlarged: what `paintback superres` takes, and its settings in a PNG."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["photo"]})
+
+    photo: Photo = None
+    scale: Annotated[int, Field(ge=2, le=8, description="Times the sides."), Ask("everyday")] = 2
+    model: ModelName = "photo"
+    prompt: Text = None
+    negative_prompt: NegativeText = None
+    samples: Samples = 1
+    seed: Seed = 0
+    kernel: Annotated[
+        Literal["bicubic", "area"], Field(description="How the photo was made smaller."), Ask("everyday")
+    ] = "bicubic"
+    sigma: Annotated[float, Field(ge=0, le=10, description="Noise in the photo: its std, white = 1."), Ask()] = 0.0
+    method: Annotated[
+        str, Field(min_length=1, max_length=100, description="A method that takes operators."), Ask("advanced")
+    ] = "fcs"
+    fields: Fields = {}  # noqa: RUF012
+    steps: Steps = None
+    guidance: Guidance = None
+    project: Annotated[
+        bool, Field(description="Move a noiseless sample so that made smaller it is the photo."), Ask("advanced")
+    ] = True
+    tile: Annotated[
+        int | None,
+        Field(ge=8, le=65_536, description="Side of the tiles that the network sees; none for the model's own."),
+        Ask("advanced"),
+    ] = None
+    device: Device = None
+    dtype: Dtype = None
+    threads: Threads = None
+    sha256: Hashes = {}  # noqa: RUF012
+    versions: Versions = {}  # noqa: RUF012
+
+
+class LayersRequest(Asked):
+    """One picture to be taken apart: what `paintback layers` takes, and its settings in a PNG."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["photo"]})
+
+    photo: Photo = None
+    prompt_1: Annotated[
+        str | None, Field(max_length=10_000, description="What layer 1 shows, for models that read text."), Ask()
+    ] = None
+    prompt_2: Annotated[str | None, Field(max_length=10_000, description="What layer 2 shows, likewise."), Ask()] = None
+    model: ModelName = "photo"
+    seed: Seed = 0
+    fields: Fields = {}  # noqa: RUF012
+    steps: Steps = 20
+    guidance: Guidance = None
+    device: Device = None
+    dtype: Dtype = None
+    threads: Threads = None
+    sha256: Hashes = {}  # noqa: RUF012
+    versions: Versions = {}  # noqa: RUF012
