@@ -19,6 +19,7 @@ from paintback.images.picture import Picture
 from paintback.models.base import Model
 from paintback.models.latent import LatentModel
 from paintback.schedules import Time
+from paintback.stopping import check
 
 __all__ = ["TiledDenoiser", "count_steps", "denoiser_for", "open_model", "tiled", "to_canvas"]
 
@@ -61,6 +62,7 @@ class TiledDenoiser(Denoiser):
         for top in down:
             for left in across:
                 here = (..., slice(top, top + self.tile), slice(left, left + self.tile))
+                check()
                 part = self.inner.predict(x[here], time)
                 x0[here] += weight * part.x0
                 total[here] += weight

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paintback.schedules import Coordinates, Rescaled, Schedule, Time, coordinates_of
+from paintback.stopping import check
 
 __all__ = [
     "Codec",
@@ -154,7 +155,11 @@ class Denoiser:
 
         Returns:
             x0 and x1 of x's shape.
+
+        Raises:
+            Stopped: see `stopping`.
         """
+        check()
         if isinstance(t, Time):
             return self.predict(x, t)
         times = torch.as_tensor(t, dtype=torch.float64).reshape(-1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
+from paintback import stopping
 from paintback.denoiser import Codec, Denoiser, Prediction
 from paintback.methods.options import check, option
 from paintback.observation import LinearOperator, Observation
@@ -121,6 +122,7 @@ class Run:
                 self.denoiser = denoiser
 
         def vjp(v: Tensor) -> Tensor:
+            stopping.check()
             self._vjps += len(v)
             if not prediction.x0.requires_grad:
                 return torch.zeros_like(leaf)
@@ -267,6 +269,7 @@ class Method:
 
         Raises:
             ValueError: for an observation or grid that does not fit.
+            Stopped: if it is stopped before anything was predicted; see `stopping`.
         """
         denoiser = self._in_own_coordinates(denoiser)
         if observation.operator is not None and not self.takes_operator:
@@ -294,12 +297,20 @@ class Method:
                 ) from None
         x = self.start(run)
         stopped = False
-        for k, (t, s) in enumerate(zip(times[:-1], times[1:-1], strict=False)):
-            x = self.step(run, x, t, s)
-            if callback is not None and callback(k, s.t, x, _predicted(run, x)):
-                stopped = True
-                break
-        x = _predicted(run, x) if stopped else self.finish(run, x, times[-2])
+        try:
+            for k, (t, s) in enumerate(zip(times[:-1], times[1:-1], strict=False)):
+                x = self.step(run, x, t, s)
+                if callback is not None and callback(k, s.t, x, _predicted(run, x)):
+                    stopped = True
+                    break
+            else:
+                x = self.finish(run, x, times[-2])
+        except stopping.Stopped:
+            if run.last is None and run.initial is None:
+                raise
+            stopped = True
+        if stopped:
+            x = _predicted(run, x)
         residual = run.residual(x)
         if run.sigma == 0 and run.operator is None:
             x = torch.where(run.known, run.y, x)
@@ -316,7 +327,9 @@ class Method:
 
 
 def _predicted(run: Run, x: Tensor) -> Tensor:
-    return x if run.last is None else run.last.x0[:: len(run.last.x0) // len(x)]
+    if run.last is None:
+        return x if run.initial is None else run.initial
+    return run.last.x0[:: len(run.last.x0) // len(x)]
 
 
 def _open_run(

@@ -22,6 +22,7 @@ from paintback.methods.base import Method, Result
 from paintback.models.base import Model
 from paintback.models.latent import LatentModel, LatentPolicy
 from paintback.models.trained import TrainedModel
+from paintback.stopping import Stopped
 from paintback.whole_picture import Frame, paint_trained, paint_whole, whole_regions
 
 __all__ = ["LatentOptions", "Painter", "Plan", "Scale", "Sheet", "Told", "lay_out", "plan_of"]
@@ -239,18 +240,14 @@ class Painter:
 
     def paint(self, sheets: list[Sheet], generators: Any, count: int) -> list[list[Picture]]:
         """The samples of each picture; pictures painted together have the same plan and are told the same."""
-        model, (first, *more) = self.model, sheets
-        if isinstance(model, LatentModel | TrainedModel):
-            assert not more
-            whole = self._paint_whole if isinstance(model, LatentModel) else self._paint_trained
-            for number, region in enumerate(first.regions):
-                whole(first.canvas, number, region, first.told, first.policy, generators, count)
-        else:
-            told = first.told
-            denoiser = model.denoiser(told.prompt, told.negative_prompt, told.guidance_scale)
-            for number in range(len(first.regions)):
-                self._paint_region(sheets, number, denoiser, generators, count)
-        finished = []
+        first = sheets[0]
+        try:
+            self._paint_sheets(sheets, generators, count)
+        except Stopped:  # regions that were not begun stay as they were given
+            if not first.canvas.painted:
+                raise
+            self.stopped = True
+        model, finished = self.model, []
         for sheet in sheets:
             unit = sheet.picture.to_unit()
             mine = []
@@ -263,6 +260,19 @@ class Painter:
                 mine.append(sheet.picture.with_pixels(new, sheet.hole, sheet.weight))
             finished.append(mine)
         return finished
+
+    def _paint_sheets(self, sheets: list[Sheet], generators: Any, count: int) -> None:
+        model, (first, *more) = self.model, sheets
+        if isinstance(model, LatentModel | TrainedModel):
+            assert not more
+            whole = self._paint_whole if isinstance(model, LatentModel) else self._paint_trained
+            for number, region in enumerate(first.regions):
+                whole(first.canvas, number, region, first.told, first.policy, generators, count)
+            return
+        told = first.told
+        denoiser = model.denoiser(told.prompt, told.negative_prompt, told.guidance_scale)
+        for number in range(len(first.regions)):
+            self._paint_region(sheets, number, denoiser, generators, count)
 
     def _begin(self, scale: str, grid: list[float] | None) -> None:
         self.begin(scale, self.steps if grid is None else len(grid) - 1)
