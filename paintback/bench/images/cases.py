@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def make_cases(
             f"The suite {suite.name!r} has no pictures to tune on; tune on another one with the same model."
         )
     chosen = suite.data["validation"] if validation else (suite.data.get("first", 0), suite.data.get("stop"))
-    sources = list(islice(_sources(suite, data, chosen[0], chosen[1], validation), limit))
+    sources = list(islice(_sources(suite, data, chosen[0], chosen[1]), limit))
     if not sources:
         raise ValueError(f"{data} holds no picture of the suite {suite.name!r}; it needs {suite.data['needs']}.")
     first: list[Case] = []
@@ -146,14 +146,12 @@ def _hole(mask: dict[str, Any], source: _Source, seed: tuple[int, int, int]) -> 
     return inside if kind == "hidden" else ~inside
 
 
-def _sources(suite: Suite, data: Path, first: int, stop: int | None, validation: bool) -> Iterator[_Source]:
+def _sources(suite: Suite, data: Path, first: int, stop: int | None) -> Iterator[_Source]:
     if not data.is_dir():
         raise ValueError(f"There is no folder {data}; the suite {suite.name!r} needs {suite.data['needs']}.")
     kind = suite.data["kind"]
     if kind == "idx":
         yield from _idx(suite, data, first, stop)
-    elif kind == "emoji":
-        yield from _emoji(data, first, stop, validation)
     elif kind == "pie":
         yield from _pie(suite, data, first, stop)
     else:
@@ -178,19 +176,6 @@ def _one_of(data: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise ValueError(f"There is neither {name} nor {name}.gz in {data}.")
-
-
-def _emoji(data: Path, first: int, stop: int | None, validation: bool) -> Iterator[_Source]:
-    from paintback.training.emoji import emoji_pictures
-
-    labels = sorted(data.rglob("en/data.json"))
-    folders = sorted({path.parent for path in data.rglob("*.webp")})
-    if not labels or not folders:
-        raise ValueError(f"{data} lacks .webp pictures or en/data.json; give a folder with both packages unpacked.")
-    split: Literal["val", "test"] = "val" if validation else "test"
-    entries = emoji_pictures(folders[0], labels[0], split, one_per_base=True)
-    for name, truth, label in entries[first:stop]:
-        yield _Source(name, truth, prompt=label)
 
 
 def _folder(suite: Suite, data: Path, first: int, stop: int | None) -> Iterator[_Source]:

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["DATA_KINDS", "MASK_KINDS", "METRICS", "Suite", "load_suite", "suite_names"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "suites"
-DATA_KINDS = ("idx", "folder", "emoji", "pie")
+DATA_KINDS = ("idx", "folder", "pie")
 MASK_KINDS = {
     "box": ("size",),
     "half": ("side",),
@@ -100,14 +100,14 @@ class Suite:
             raise ValueError(f"{where} asks for the metric {unknown[0]!r}; valid are {', '.join(METRICS)}.")
         if "accuracy" in self.metrics and self.data["kind"] != "idx":
             raise ValueError(f"{where} asks for accuracy, and its data has no labels; leave it out, or give IDX files.")
-        told = self.prompt is not None or "captions" in self.data or self.data["kind"] in ("emoji", "pie")
+        told = self.prompt is not None or "captions" in self.data or self.data["kind"] == "pie"
         if "clip" in self.metrics and not told:
             raise ValueError(f"{where} asks for clip and has no prompts; give prompt or captions, or leave it out.")
 
     @property
     def tunes_on_reported(self) -> bool:
         """Whether pictures to tune on are among those to report, if both come from the same folder."""
-        if "validation" not in self.data or self.data["kind"] == "emoji":  # emoji have a split of their own
+        if "validation" not in self.data:
             return False
         (first, stop), end = self.data["validation"], self.data.get("stop")
         return stop > self.data.get("first", 0) and (end is None or first < end)

@@ -35,7 +35,7 @@ def test_every_suite_loads(name):
     loaded = load_suite(name)
     assert loaded.name == name
     assert Suite.from_dict(json.loads(json.dumps(loaded.to_dict())), name) == loaded
-    assert loaded.source or loaded.model in ("fashion", "photo", "emoji")
+    assert loaded.source or loaded.model in ("fashion", "photo")
     # photos-test is tuned on another folder, which its pictures of validation are counted in
     assert loaded.tunes_on_reported == (name == "photos-test")
 
@@ -79,7 +79,7 @@ def mask(**changes):
         ({"diversity": {"pictures": 1}}, "has diversity"),
         ({"diversity": 3}, "has an entry of the wrong type"),
         ({"diversity": {"pictures": 1, "samples": 0}}, "at least 1"),
-        ({"data": {"kind": "tar", "needs": ""}}, "has data of kind 'tar'; valid are idx, folder, emoji, pie"),
+        ({"data": {"kind": "tar", "needs": ""}}, "has data of kind 'tar'; valid are idx, folder, pie"),
         ({"data": "idx"}, "has data of kind 'idx'"),
         ({"data": {"kind": "idx", "needs": "x", "pictures": "p"}}, "has data without 'labels'"),
         ({"data": {"kind": "folder"}}, "has data without 'needs'"),
