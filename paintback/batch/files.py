@@ -7,18 +7,46 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["find", "fingerprint", "here", "is_url", "join", "local", "read", "sha256", "write"]
+__all__ = [
+    "Found",
+    "find",
+    "fingerprint",
+    "here",
+    "is_glob",
+    "is_url",
+    "join",
+    "local",
+    "number",
+    "read",
+    "sha256",
+    "write",
+]
 
-_URL = re.compile(r"^[a-z][a-z0-9+.-]+::?//|^[a-z][a-z0-9+.-]+::", re.IGNORECASE)
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", re.IGNORECASE)
 _STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is for fsspec: `s3://bucket/name`, `memory://name`; `file://` names a local file."""
+    """Whether a path is for fsspec, as `s3://bucket/name` is; `file://` names a local file, and so does a plain colon.
+
+    >>> [is_url(path) for path in ("s3://b/a.png", "simplecache::s3://b/a.png", "file:///a.png", "co:lon.png", "a::b")]
+    [True, True, False, False, False]
+    """
     return bool(_URL.match(path)) and not path.startswith("file://")
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a pattern has wildcards; the name of something that is there is that thing, whatever is in its name."""
+    if not any(character in pattern for character in "*?["):
+        return False
+    if not is_url(pattern):
+        return not local(pattern).exists()
+    system, name = _open(pattern)
+    return not system.exists(name)
 
 
 def local(path: str) -> Path:
@@ -89,6 +117,15 @@ def sha256(path: str) -> str | None:
         return None
 
 
+def number(path: str) -> set[tuple[int, int]]:
+    """What names a file whatever its paths are, where it is one here: one entry, else none."""
+    try:
+        stat = None if is_url(path) else local(path).stat()
+    except OSError:
+        stat = None
+    return set() if stat is None else {(stat.st_dev, stat.st_ino)}
+
+
 def fingerprint(path: str) -> list[str] | None:
     """Size and time of a file, which change when it is written again; None where there is none or it cannot be told."""
     try:
@@ -123,27 +160,39 @@ def here(path: str) -> Iterator[Path]:
             raise type(error)(str(error).replace(str(copy), path)) from None
 
 
-def find(pattern: str, suffixes: frozenset[str]) -> tuple[str, list[str]]:
-    """The files of a folder with all below it, or of a glob.
+@dataclass(frozen=True)
+class Found:
+    """What a folder or a glob holds.
+
+    Attributes:
+        root: the folder that they have in common.
+        wanted: paths of the files with the suffixes asked for, sorted.
+        others: paths of the rest, sorted.
+    """
+
+    root: str
+    wanted: list[str]
+    others: list[str]
+
+
+def find(pattern: str, suffixes: frozenset[str]) -> Found:
+    """The files of a folder with all below it, or of a glob; hidden files and folders are left out.
 
     Args:
         pattern: a folder or a glob, here or as a URL.
         suffixes: of the files wanted, with the dot, in lower case.
 
-    Returns:
-        The folder that they have in common, and their paths, sorted.
-
     Raises:
         ValueError: if there is no such folder, or nothing in it.
     """
-    is_glob = any(character in pattern for character in "*?[")
+    wild = is_glob(pattern)
     if is_url(pattern):
         system, name = _open(pattern)
-        root = _fixed(name) if is_glob else name
-        names = system.glob(name) if is_glob else system.find(name)
+        root = _fixed(name) if wild else name
+        names = system.glob(name) if wild else system.find(name)
         found = [str(system.unstrip_protocol(one)) for one in names]
         root = str(system.unstrip_protocol(root))
-    elif is_glob:
+    elif wild:
         import glob
 
         root = _fixed(str(local(pattern)))
@@ -153,12 +202,12 @@ def find(pattern: str, suffixes: frozenset[str]) -> tuple[str, list[str]]:
         if not Path(root).is_dir():
             raise ValueError(f"{pattern!r} is no folder, glob or manifest (.csv, .jsonl, .parquet); give one of them.")
         found = [str(one) for one in Path(root).rglob("*") if one.is_file()]
-    wanted = sorted(one for one in found if PurePosixPath(one).suffix.lower() in suffixes)
-    hidden = [one for one in wanted if PurePosixPath(one).name.startswith(".")]
-    wanted = [one for one in wanted if one not in set(hidden)]
+    above = len(PurePosixPath(root).parts)
+    seen = [one for one in sorted(found) if not any(part[0] == "." for part in PurePosixPath(one).parts[above:])]
+    wanted = [one for one in seen if PurePosixPath(one).suffix.lower() in suffixes]
     if not wanted:
         raise ValueError(f"{pattern!r} holds no pictures ({', '.join(sorted(suffixes))}); give another folder or glob.")
-    return root, wanted
+    return Found(root, wanted, [one for one in seen if PurePosixPath(one).suffix.lower() not in suffixes])
 
 
 def _fixed(pattern: str) -> str:

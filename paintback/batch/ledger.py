@@ -12,14 +12,17 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from paintback.batch import files
 from paintback.batch.job import ALPHA
-from paintback.batch.tasks import Task
 
-__all__ = ["Ledger", "asked", "identity"]
+if TYPE_CHECKING:
+    from paintback.batch.tasks import Task
+
+__all__ = ["Ledger", "asked", "identity", "inputs_of", "results_in"]
 
 NAME = "manifest.jsonl"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
@@ -47,6 +50,33 @@ def inputs_of(task: Task) -> dict[str, str]:
     return {name: path for name, path in given.items() if path is not None and path != ALPHA}
 
 
+def results_in(folder: Path) -> set[Path]:
+    """The files that batches wrote into a folder of this machine, by its manifest."""
+    manifest = folder / NAME
+    data = manifest.read_bytes() if manifest.is_file() else b""
+    return {folder / str(record["output"]) for record in _records(data) if "output" in record}
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether a line may be this module's, or what a full disk or a kill left of it; rows of others are not touched."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return True
+    return isinstance(row, dict) and "status" in row
+
+
+def _records(data: bytes) -> Iterator[dict[str, Any]]:
+    """The records of a manifest; a line that a full disk or another program spoilt is as good as none."""
+    for line in data.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("name"), str):
+            yield record
+
+
 class Ledger:
     """The results in one output folder or URL, made if missing; at most one process writes to a local one.
 
@@ -60,18 +90,22 @@ class Ledger:
     def __init__(self, out: str) -> None:
         self.out = out
         self.records: dict[str, dict[str, Any]] = {}
-        self._run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         self._parts = 0
         self._file: IO[bytes] | None = None
         if files.is_url(out):
-            for path in self._remote():
+            before = self._remote()
+            for path in before:
                 self._take(files.read(path))
+            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+            latest = max((path.rpartition("/")[2].partition("-")[0] for path in before), default="")
+            # objects are read in the order of their names, also where the clock was set back in between
+            self._run = f"{stamp if stamp > latest else latest + '~'}-{secrets.token_hex(3)}"
             return
         folder = files.local(out)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{out!r} is a file; give a folder for the results.")
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / NAME).open("a+b")
+        self._file = (folder / NAME).open("a+b", buffering=0)
         try:
             _lock(self._file)
         except OSError:
@@ -80,6 +114,9 @@ class Ledger:
         self._file.seek(0)
         data = self._file.read()
         whole = data.rfind(b"\n") + 1
+        if not all(_is_record(line) for line in data[:whole].splitlines() or [data]):
+            self._file.close()
+            raise ValueError(f"{str(folder / NAME)!r} is no manifest of results; give another folder for the results.")
         if whole < len(data):
             self._file.truncate(whole)
         self._take(data[:whole])
@@ -89,18 +126,13 @@ class Ledger:
 
     def _remote(self) -> list[str]:
         try:
-            return files.find(files.join(self.out, "manifest"), frozenset({".jsonl"}))[1]
+            return files.find(files.join(self.out, "manifest"), frozenset({".jsonl"})).wanted
         except (ValueError, FileNotFoundError):
             return []
 
     def _take(self, data: bytes) -> None:
-        for line in data.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # a line that a full disk or another program spoilt is as good as none
-            if isinstance(record, dict) and isinstance(record.get("name"), str):
-                self.records[record["name"]] = record
+        for record in _records(data):
+            self.records[record["name"]] = record
 
     def append(self, records: Sequence[dict[str, Any]]) -> None:
         """Adds records; on return they are on the disk."""
@@ -111,11 +143,15 @@ class Ledger:
             self._parts += 1
             files.write(data, files.join(self.out, f"manifest/{self._run}-{self._parts:06}.jsonl"))
         else:
-            self._file.write(data)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        for record in records:
-            self.records[record["name"]] = record
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[self._file.write(left) or 0 :]
+                os.fsync(self._file.fileno())
+            except OSError:  # no room for all of it: nothing of it stays
+                self._file.truncate(end)
+                raise
 
     def is_done(self, task: Task, suffix: str) -> bool:
         """Whether a task's result is there as it was recorded, made from the same files with the same settings."""

@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 from paintback.batch import files
 from paintback.batch.job import Job
-from paintback.batch.ledger import Ledger
+from paintback.batch.ledger import Ledger, inputs_of
+from paintback.batch.names import too_long
+from paintback.batch.pairs import same
 from paintback.batch.tasks import Task, name_jobs
 from paintback.batch.worker import Chunk, Options, Record, failed
 
@@ -127,7 +129,8 @@ def run(
             raise ValueError(f"{options.out!r} is not seen by other processes; give a folder or another URL.")
         if not files.is_url(options.out):
             options = replace(options, out=str(files.local(options.out).absolute()))
-    tasks = _with_threads(name_jobs(jobs), engine)
+    tasks = _with_threads(_checked(name_jobs(jobs), suffix), engine)
+    _keep_apart(tasks, options)
     report = Report(len(tasks), options.out)
     ledger = Ledger(options.out)
 
@@ -146,6 +149,7 @@ def run(
     try:
         with _interruptible() as stopped, ThreadPoolExecutor(CHECKS) as pool:
             done = list(pool.map(lambda task: ledger.is_done(task, suffix), tasks))
+            ledger.records.clear()  # what was done before is not needed again, and there may be a million of it
             report.skipped = [task.name for task, is_done in zip(tasks, done, strict=True) if is_done]
             tell()
             take([failed(task, task.error or "There is no job.") for task in tasks if task.job is None])
@@ -159,6 +163,55 @@ def run(
         ledger.close()
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _checked(tasks: Sequence[Task], suffix: str) -> list[Task]:
+    """The tasks, with an error where one would only show after the painting, or would paint another one's mask."""
+    masks = {same(path) for task in tasks if task.job is not None and (path := inputs_of(task).get("mask")) is not None}
+    checked = []
+    for task in tasks:
+        problem = task.error
+        if task.job is not None:
+            problem = too_long(task.name + suffix)
+            if same(task.job.photo) in masks:
+                problem = (
+                    f"{task.job.photo!r} is a mask of this batch, and would be painted as a picture; leave it out."
+                )
+        checked.append(task if problem is None else replace(task, job=None, error=problem))
+    return checked
+
+
+def _keep_apart(tasks: Sequence[Task], options: Options) -> None:
+    """Refuses a run whose results would be written over its pictures or masks.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    given: set[str] = set()
+    numbers: set[tuple[int, int]] = set()
+    for path in {path for task in tasks if task.job is not None for path in inputs_of(task).values()}:
+        given |= _ways_to(path)
+        numbers |= files.number(path)
+    meet = []
+    for task in tasks:
+        if task.job is not None:
+            path = files.join(options.out, task.name + options.suffix)
+            if given & _ways_to(path) or numbers & files.number(path):
+                meet.append(path)
+    if meet:
+        others = f" and {len(meet) - 1} more" if len(meet) > 1 else ""
+        raise ValueError(
+            f"The results would be written over {meet[0]!r}{others}, which this batch reads; give another folder for "
+            "the results."
+        )
+
+
+def _ways_to(path: str) -> set[str]:
+    """A path as it is and with its links resolved, all of them and those of its folder alone."""
+    if files.is_url(path):
+        return {path}
+    folder, name = os.path.split(files.local(path))
+    return {os.path.realpath(files.local(path)), os.path.join(os.path.realpath(folder), name)}
 
 
 def _paint(

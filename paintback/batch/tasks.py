@@ -10,21 +10,22 @@ import hashlib
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paintback.batch import files
 from paintback.batch.job import ALPHA, Job
+from paintback.batch.ledger import results_in
+from paintback.batch.names import distinct, relative
+from paintback.batch.pairs import PICTURES, Masks
 
-__all__ = ["COLUMNS", "MANIFESTS", "PICTURES", "Task", "name_jobs", "read_tasks", "seed_of"]
+__all__ = ["COLUMNS", "MANIFESTS", "Task", "name_jobs", "read_tasks", "seed_of"]
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+SHOWN = 5  # names in a remark
 MANIFESTS = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 ALIASES = {"image": "photo", "mask_image": "mask"}
-MASK_ENDINGS = ("", "_mask", "-mask")
 COLUMNS = (
     "name", "photo", "mask", "prompt", "negative_prompt", "seed", "method", "fields", "steps", "guidance", "grow",
     "blur", "outpaint", "height", "width",
@@ -64,64 +65,89 @@ def read_tasks(
         source: a folder with all below it, a glob, or a manifest (.csv, .jsonl, .parquet) with the columns `COLUMNS`,
             paths in it being relative to its own folder; each may be a URL.
         masks: a folder or glob of masks that pair by stem, one mask for all, "alpha", or None where the manifest names
-            them.
+            them or the masks lie beside the pictures as `x_mask.png`.
         base: the job's entries that all rows share, as JSON values; a row's own come first. A row with a method of
             its own takes that method's default fields.
         seed: of the batch; see `seed_of`.
         without: local folders below the source that are not looked into, such as the output.
 
     Returns:
-        The tasks, names all different, and the manifest's columns that mean nothing here.
+        The tasks, names all different, and a sentence each on what was left out: the manifest's columns that mean
+        nothing here, files that are no pictures, masks without a picture.
 
     Raises:
         ValueError: where nothing can be read at all.
     """
-    is_glob = any(character in source for character in "*?[")
     suffix = PurePosixPath(source).suffix.lower()
-    if suffix in MANIFESTS and not is_glob and not (not files.is_url(source) and files.local(source).is_dir()):
+    remarks: list[str] = []
+    found: files.Found | None = None
+    if suffix in MANIFESTS and not files.is_glob(source) and not _is_folder(source):
         rows, unknown = _read_manifest(source, suffix)
+        if unknown:
+            remarks.append(f"columns that mean nothing here: {', '.join(unknown)}.")
         root = str(PurePosixPath(source).parent) if not files.is_url(source) else source.rpartition("/")[0]
+        book = Masks(masks)
     else:
-        root, found = files.find(source, PICTURES)
-        closed = [
-            Path(folder).resolve()
-            for folder in (*without, *([masks] if masks is not None and _is_folder(masks) else []))
-        ]
-        if not files.is_url(source):
-            above = Path(root).resolve()
-            closed = [folder for folder in closed if folder != above]
-            found = [one for one in found if not any(folder in Path(one).resolve().parents for folder in closed)]
-        if masks is not None:
-            found = [one for one in found if one != masks]
-        rows, unknown = [{"photo": one} for one in found], []
-    book = _Masks(masks)
+        found = _without(files.find(source, PICTURES), [*without, *([masks] if masks and _is_folder(masks) else [])])
+        book, root = Masks(masks, found), found.root
+        rows = [{"photo": one} for one in book.take(found.wanted)]
+        if not rows:
+            raise ValueError(f"{source!r} holds masks and no pictures; give the folder of the pictures.")
+        if found.others:
+            remarks.append(f"no pictures by their names, and left out: {_some(found.others, root)}.")
     drafts = [_draft(row, root, book, base) for row in rows]
-    names = _names(drafts, root)
+    names = distinct([data for data, _ in drafts], root)
     tasks = []
     for (data, error), (name, clash) in zip(drafts, names, strict=True):
         error = error or clash
         if error is None:
             try:
-                job = Job.from_json({"seed": seed_of(seed, name), **data})
-                tasks.append(Task(name, job))
+                given = {key: value for key, value in data.items() if key != "name"}
+                tasks.append(Task(name, Job.from_json({"seed": seed_of(seed, name), **given})))
                 continue
             except ValueError as problem:
                 error = str(problem)
         tasks.append(Task(name, None, error))
-    return tasks, unknown
+    if lonely := book.unused():
+        remarks.append(f"masks without a picture: {_some(lonely, book.root)}.")
+    return tasks, remarks
 
 
 def name_jobs(jobs: Sequence[Job | Task]) -> list[Task]:
     """Tasks of jobs made in Python, named by their pictures."""
     given = [one if isinstance(one, Task) else Task("", one) for one in jobs]
-    drafts = [
-        ({"name": one.name} if one.name else {"photo": one.job.photo if one.job else "row"}, None) for one in given
-    ]
-    named = _names(drafts, "")
+    drafts = [{"name": one.name} if one.name else {"photo": one.job.photo if one.job else "row"} for one in given]
     return [
         Task(name, one.job if clash is None else None, one.error or clash)
-        for one, (name, clash) in zip(given, named, strict=True)
+        for one, (name, clash) in zip(given, distinct(drafts, ""), strict=True)
     ]
+
+
+def _some(paths: Sequence[str], root: str) -> str:
+    """The first few of some paths, and how many more there are."""
+    more = len(paths) - SHOWN
+    return ", ".join(relative(path, root) for path in paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _without(found: files.Found, closed: Sequence[str]) -> files.Found:
+    """What was found, but for folders that are not looked into, and for what earlier runs wrote into the others."""
+    if files.is_url(found.root):
+        return found
+    above = Path(found.root).resolve()
+    folders = {Path(folder).resolve() for folder in closed}
+    results = {path for folder in folders for path in results_in(folder)}
+
+    def is_open(path: str) -> bool:
+        resolved = Path(path).resolve()
+        return resolved not in results and not any(
+            folder in resolved.parents for folder in folders if folder != above and folder not in above.parents
+        )
+
+    return replace(
+        found,
+        wanted=[one for one in found.wanted if is_open(one)],
+        others=[one for one in found.others if is_open(one)],
+    )
 
 
 def _is_folder(path: str | None) -> bool:
@@ -205,47 +231,7 @@ def _cell(key: str, text: str) -> Any:
     return text
 
 
-class _Masks:
-    """Finds the mask of a picture."""
-
-    def __init__(self, masks: str | None) -> None:
-        self.one: str | None = None
-        self.by_stem: dict[str, list[str]] | None = None
-        self.given = masks
-        if masks is None:
-            return
-        if masks == ALPHA or (not _is_folder(masks) and PurePosixPath(masks).suffix.lower() in PICTURES):
-            if any(character in masks for character in "*?["):
-                pass
-            else:
-                self.one = masks
-                return
-        root, found = files.find(masks, PICTURES)
-        self.by_stem = {}
-        for path in found:
-            whole = _stem(_relative(path, root))
-            for key in {whole, "*/" + PurePosixPath(whole).name}:
-                self.by_stem.setdefault(key, []).append(path)
-
-    def of(self, relative: str) -> str | None:
-        """The mask of a picture by its path in its folder.
-
-        Raises:
-            ValueError: if there is none, or more than one.
-        """
-        if self.one is not None or self.by_stem is None:
-            return self.one
-        stem = _stem(relative)
-        for key in (stem, "*/" + PurePosixPath(stem).name):
-            found = [path for ending in MASK_ENDINGS for path in self.by_stem.get(key + ending, [])]
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise ValueError(f"{relative!r} has {len(found)} masks ({', '.join(found)}); leave one.")
-        raise ValueError(f"{relative!r} has no mask in {self.given!r}; name one {PurePosixPath(stem).name}.png.")
-
-
-def _draft(row: dict[str, Any], root: str, book: _Masks, base: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _draft(row: dict[str, Any], root: str, book: Masks, base: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """A job's entries, with its name where the row gives one, and what is wrong."""
     number, given = row.pop("row", None), dict(row)
     label = "" if number is None else f"Row {number}: "
@@ -256,10 +242,10 @@ def _draft(row: dict[str, Any], root: str, book: _Masks, base: dict[str, Any]) -
     if "name" in given:
         data["name"] = given["name"]
     if "broken" in given:
-        return {**data, "row": number}, f"{label}it {given['broken']}."
+        return data, f"{label}it {given['broken']}."
     photo = data.get("photo")
     if not isinstance(photo, str) or not photo.strip():
-        return {**data, "row": number}, f"{label}it names no photo."
+        return data, f"{label}it names no photo."
     if number is not None:
         for key in ("photo", "mask"):
             path = data.get(key)
@@ -267,63 +253,7 @@ def _draft(row: dict[str, Any], root: str, book: _Masks, base: dict[str, Any]) -
                 data[key] = files.join(root, path) if files.is_url(root) else str(Path(root) / path)
     if data.get("mask") is None:
         try:
-            data["mask"] = book.of(_relative(data["photo"], root))
+            data["mask"] = book.of(relative(data["photo"], root))
         except ValueError as error:
             return data, f"{label}{error}"
     return data, None
-
-
-def _relative(path: str, root: str) -> str:
-    """A path as seen from a folder, or its last part where it is not inside."""
-    try:
-        return str(PurePosixPath(path).relative_to(PurePosixPath(root)))
-    except ValueError:
-        return PurePosixPath(path).name
-
-
-def _stem(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
-
-
-def _names(drafts: Sequence[tuple[dict[str, Any], str | None]], root: str) -> list[tuple[str, str | None]]:
-    """A name for every draft, all different even where letters' case does not count, and what is wrong with it."""
-    given: list[tuple[str, bool, str | None]] = []
-    for number, (data, _) in enumerate(drafts, 1):
-        name, photo = data.pop("name", None), data.get("photo")
-        data.pop("row", None)
-        if name is not None:
-            problem = _name_problem(name)
-            given.append((f"row-{number}" if problem else str(name), True, problem))
-            continue
-        relative = _relative(photo, root) if isinstance(photo, str) and photo.strip() else ""
-        if not relative or _name_problem(relative) is not None:
-            relative = f"row-{number}"
-        given.append((relative, False, None))
-    stems = Counter(name.casefold() if fixed else _stem(name).casefold() for name, fixed, _ in given)
-    taken: set[str] = set()
-    out: list[tuple[str, str | None]] = []
-    for number, (name, fixed, problem) in enumerate(given, 1):
-        if fixed:
-            if name.casefold() in taken:
-                problem, name = problem or f"The name {name!r} was given before; give another.", f"row-{number}"
-        elif stems[_stem(name).casefold()] == 1:
-            name = _stem(name)
-        candidate, k = name, 1
-        while candidate.casefold() in taken:
-            k += 1
-            candidate = f"{name}-{k}"
-        taken.add(candidate.casefold())
-        out.append((candidate, problem))
-    return out
-
-
-def _name_problem(name: Any) -> str | None:
-    """Why a name cannot be one of a file inside the output folder."""
-    if not isinstance(name, str) or not name.strip():
-        return f"The name must be a text; got {name!r}."
-    parts = name.split("/")
-    if "\\" in name or ":" in name or any(ord(character) < 32 for character in name):
-        return f"The name {name!r} holds a character that file names do not take; choose another."
-    if any(part in ("", ".", "..") or part.startswith(".") or len(part.encode()) > 200 for part in parts):
-        return f"The name {name!r} would not stay in the output folder as it is; give a relative path without '..'."
-    return None

@@ -7,6 +7,7 @@ machine a picture's bits depend on the number of rows and on nothing else of its
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Chunk", "Group", "Options", "Painter", "failed"]
 
 Record = dict[str, Any]
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of errors that every later picture would meet too
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,9 @@ class Painter:
 
         Returns:
             Their records.
+
+        Raises:
+            OSError: where there is no room left.
         """
         return [self._write(one) for one in painted]
 
@@ -264,6 +269,11 @@ class Painter:
             data = encode(picture.pixels, picture.alpha, picture.icc, name, settings, 95)
             files.write(data, files.join(self.options.out, wanted["output"]))
         except Exception as error:
+            if isinstance(cause := error.__cause__, OSError) and cause.errno in FULL:
+                text = (
+                    f"{os.strerror(cause.errno)}; what is done is in the manifest, and the same command does the rest"
+                )
+                raise OSError(cause.errno, text, self.options.out) from None  # nor would the next picture find room
             return failed(task, _sentence(error))
         return {
             "name": task.name,
@@ -286,7 +296,10 @@ class Painter:
         for group in groups:
             painted, records = self.paint(group)
             yield from records
-            yield from self.write(painted)
+            try:
+                yield from self.write(painted)
+            except OSError as error:  # the actor goes on: the run ends where the records are read
+                yield from (failed(one.item.task, _sentence(error)) for one in painted)
 
 
 def _job(item: _Read) -> Job:

@@ -16,13 +16,15 @@ from paintback.cli.output import Format, emit, format_option, quiet_option, rema
 
 __all__ = ["batch"]
 
-LINES_EVERY = 30.0  # seconds between lines of progress where stderr is no terminal
+LINES_EVERY = 10.0  # seconds between lines of progress where stderr is no terminal
 SHOWN = 20  # failures named in the text; the manifest has all
 
 
 @click.command()
 @click.argument("source", metavar="IN")
-@click.option("--masks", metavar="MASKS", help="Folder or glob paired by stem, one mask for all, or alpha.")
+@click.option(
+    "--masks", metavar="MASKS", help="Folder or glob paired by stem, one mask for all, alpha.  [default: beside]"
+)
 @click.option("-o", "--out", required=True, help="Folder or URL of the results, made if missing.")
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
 @click.option("--method", help="A name from `paintback methods`, or trained.  [default: the model's own]")
@@ -119,9 +121,9 @@ def batch(
         "threads": threads,
     }
     without = [] if files.is_url(out) else [out]
-    tasks, unknown = read_tasks(source, masks, base, seed=seed, without=without)
-    if unknown:
-        remark(f"columns that mean nothing here: {', '.join(unknown)}.")
+    tasks, remarks = read_tasks(source, masks, base, seed=seed, without=without)
+    for text in remarks:
+        remark(text)
     with _shown(len(tasks), quiet=quiet) as progress:
         report = run(
             tasks,

@@ -208,7 +208,8 @@ def write_whole(data: bytes, path: Path) -> None:
     """
     if path.is_dir():
         raise PictureError(f"{str(path)!r} is a folder, expected a file name to write to; add a name such as out.png.")
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    short = path.name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")  # names are limited in bytes
+    temporary = path.with_name(f".{short}.{secrets.token_hex(6)}.tmp")
     try:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

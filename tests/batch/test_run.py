@@ -113,7 +113,7 @@ def test_ten_kinds_of_broken_rows_are_named_and_the_rest_is_done(scans, mask, ti
         ({"photo": "gone.png"}, "does not exist"),
         ({"photo": "text.png"}, "is not a picture"),
         ({"photo": "cut.png"}, "damaged"),
-        ({"photo": str(good[0]), "mask": "gone.png", "name": "r4"}, "does not exist"),
+        ({"photo": str(good[0]), "mask": "lost.png", "name": "r4"}, "does not exist"),
         ({"photo": str(good[0]), "mask": "small.png", "name": "r5"}, "expected the same size"),
         ({"photo": str(good[0]), "mask": "empty.png", "name": "r6"}, "nothing to repaint"),
         ({"photo": str(good[0]), "mask": "full.png", "name": "r7"}, "white everywhere"),

@@ -103,8 +103,8 @@ def test_manifests_have_settings_for_each_row(tree, write):
         {"image": str(tree / "in/deep/b.png"), "mask": "alpha"},
     ]  # fmt: skip
     write(path, rows)
-    tasks, unknown = read_tasks(str(path), str(tree / "masks/b.png"), BASE)
-    assert unknown == ["camera"]
+    tasks, remarks = read_tasks(str(path), str(tree / "masks/b.png"), BASE)
+    assert remarks == ["columns that mean nothing here: camera."]
     assert [task.error for task in tasks] == [None, None, None]
     assert [task.name for task in tasks] == ["in/b", "deep/seven", "in/deep/b"]
     plain, own, alpha = (task.job for task in tasks)
@@ -117,7 +117,7 @@ def test_manifests_have_settings_for_each_row(tree, write):
 
 
 def test_names_never_leave_the_output_and_never_meet(tree):
-    bad = ["../a", "/etc/a", "a/../../b", "", "a//b", ".hidden", "a\\b", "c:a", "a/.", "x" * 201, 3]
+    bad = ["../a", "/etc/a", "a/../../b", "", "a//b", ".hidden", "a\\b", "c:a", "a/.", "x" * 256, 3]
     rows = [{"photo": "in/b.png", "name": name} for name in bad]
     rows += [{"photo": "in/b.png", "name": name} for name in ("same", "SAME")]
     rows += [{"photo": "in/b.png"}, {"photo": "in/b.png"}, {"photo": "../b.png"}]

@@ -117,3 +117,22 @@ def test_ctrl_c_finishes_the_batch_in_hand(photo, mask, tiny_model, tmp_path):
     assert said["stopped"] and said["done"] + said["missing"] == 60 and 2 <= said["done"] < 60
     assert len(list((tmp_path / "out").glob("*.png"))) == said["done"] == manifest.read_bytes().count(b"\n")
     assert b"the same command does the rest" in err
+
+
+def test_the_originals_are_never_overwritten(quick, folder):
+    before = (folder / "in" / "a.png").read_bytes()
+    done = quick(folder / "in", "--masks", folder / "masks/a.png", "-o", folder / "in")
+    assert done.code == 2
+    assert "would be written over" in done.err and "and 2 more" in done.err
+    assert (folder / "in" / "a.png").read_bytes() == before
+    assert not (folder / "in" / "manifest.jsonl").exists()
+
+
+def test_masks_beside_and_what_is_left_out(quick, folder):
+    for path in (folder / "masks").rglob("*.png"):
+        shutil.copy(path, folder / "in" / path.relative_to(folder / "masks").parent / f"{path.stem}_mask001.png")
+    (folder / "in" / "notes.psd").write_text("x")
+    done = quick(folder / "in", "-o", folder / "out", "--format", "json")
+    assert (done.code, done.json["done"]) == (0, 3), done.err
+    assert "left out: notes.psd." in done.err
+    assert {path.stem for path in (folder / "out").rglob("*.png")} == {"a", "b", "c"}
