@@ -387,8 +387,6 @@ def paint(
     """
     import torch
 
-    from paintback.images import to_numpy
-
     method = chosen_method(job)
     inpainter.set_progress_bar_config(disable=True)
     done = []
@@ -396,7 +394,7 @@ def paint(
         if progress is not None:
             progress.part(job.method if len(seeds) == 1 else f"{job.method}, sample {number} of {len(seeds)}")
         output = inpainter(
-            image=to_numpy(picture, as_given=True),
+            image=picture,
             mask_image=mask,
             prompt=job.prompt,
             negative_prompt=job.negative_prompt,
@@ -410,7 +408,6 @@ def paint(
             output_type="picture",
             callback_on_step_end=None if progress is None else lambda *_: progress.step(),
         )
-        output.images = [replace(image, icc=picture.icc) for image in output.images]  # arrays carry no profile
         steps = output.settings.get("num_inference_steps", job.steps)
         done.append((replace(job, seed=seed, steps=steps), output))
     return done

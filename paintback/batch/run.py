@@ -120,7 +120,7 @@ def run(
         raise ValueError(f"batch, memory and workers must be at least 1; got {batch}, {memory}, {workers}.")
     from pathlib import Path
 
-    from paintback.images.encoding import format_of
+    from paintback.images.formats import format_of
 
     format_of(Path("out" + suffix))
     options = Options(os.fspath(out), suffix, batch, memory)

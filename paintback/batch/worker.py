@@ -208,8 +208,6 @@ class Painter:
     def _paint(self, group: Group) -> list[_Painted]:
         import torch
 
-        from paintback.images import to_numpy
-
         if self.threads is not None:
             torch.set_num_threads(self.threads)  # of this thread of Python
         count = len(group.items)
@@ -217,7 +215,7 @@ class Painter:
         jobs = [_job(item) for item in rows]
         began = time.perf_counter()
         output = self.inpainter(
-            image=[to_numpy(item.picture, as_given=True) for item in rows],
+            image=[item.picture for item in rows],
             mask_image=[item.mask for item in rows],
             prompt=jobs[0].prompt,
             negative_prompt=jobs[0].negative_prompt,
@@ -244,7 +242,7 @@ class Painter:
                 "batch": group.rows,
                 "threads": own.threads,
             }
-            done.append(_Painted(item, own, replace(picture, icc=item.picture.icc), facts))
+            done.append(_Painted(item, own, picture, facts))
         return done
 
     def write(self, painted: Sequence[_Painted]) -> list[Record]:
@@ -266,7 +264,7 @@ class Painter:
         try:
             settings = {**one.job.to_settings(), "batch": one.facts["batch"]}
             name = Path(wanted["output"])
-            data = encode(picture.pixels, picture.alpha, picture.icc, name, settings, 95)
+            data = encode(picture, name, settings)
             files.write(data, files.join(self.options.out, wanted["output"]))
         except Exception as error:
             if isinstance(cause := error.__cause__, OSError) and cause.errno in FULL:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,11 +151,11 @@ def _given(ctx: click.Context, name: str | None) -> bool:
 
 
 def _run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, original: Path | None = None) -> None:
-    from paintback.images import write_picture
+    from paintback.images import check_writable, write_picture
 
     names = [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
     picture, mask = prepare(job)
-    _check_writable(out, picture)
+    check_writable(out, picture)
     inpainter, job = open_inpainter(job)
     with working(samples, quiet=quiet) as progress:
         painted = paint(inpainter, job, picture, mask, range(job.seed, job.seed + samples), progress)
@@ -221,16 +220,3 @@ def _same(path: Path, picture: Any) -> bool:
 
     before = read_picture(path)
     return bool(np.array_equal(to_numpy(before, as_given=True), to_numpy(picture, as_given=True)))
-
-
-def _check_writable(out: Path, picture: Any) -> None:
-    """Says before the painting, not after it, that the result cannot be written."""
-    from paintback.images import PictureError
-    from paintback.images.encoding import encode
-
-    if not out.parent.is_dir():
-        raise PictureError(f"the folder {str(out.parent)!r} does not exist; make it, or write to another one.")
-    if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
-        raise PictureError(f"{str(out)!r} cannot be written; choose another name or folder.")
-    alpha = None if picture.alpha is None else picture.alpha[:1, :1]
-    encode(picture.pixels[:1, :1], alpha, None, out, None, 95)  # the format may not hold such pixels

@@ -10,8 +10,9 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: in place of the command line's.
     """
+    warnings.showwarning = _show_warning
     try:
         code = paintback.main(
             args=None if arguments is None else list(arguments), prog_name="paintback", standalone_mode=False
@@ -124,6 +126,12 @@ def explain(error: Exception) -> tuple[str, int]:
         return "out of memory; make the picture or the hole smaller, or choose another --device.", 1
     name = type(error).__name__
     return f"{name}: {text or 'no message'} (PAINTBACK_DEBUG=1 shows where).", 1
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What the library remarks, as one line without its place in the code; other kinds are not meant for people."""
+    if issubclass(category, UserWarning):
+        _say(" ".join(str(message).split()))
 
 
 def _say(text: str) -> None:

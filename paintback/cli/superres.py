@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from paintback.cli.inpaint import _check_writable
 from paintback.cli.job import DTYPES, Job, open_inpainter
 from paintback.cli.output import Format, emit, format_option, quiet_option, working
 
@@ -78,7 +77,7 @@ def superres(
 
     chosen = choose_method(method, **fields.parse(type(methods.get(method)), pairs))
     picture = images.read_picture(photo)
-    _check_writable(out, picture)
+    images.check_writable(out, picture)
     job = Job(photo, None, model, method, steps=steps, prompt=prompt, device=device, dtype=dtype, threads=threads)
     inpainter, job = open_inpainter(job)
     names = [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]

@@ -4,7 +4,8 @@ Everything here speaks the outside language: pixels as the user gave them, and m
 Importing this package needs numpy and Pillow only; scipy and torch are imported by the functions that use them.
 """
 
-from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.encoding import check_writable
+from paintback.images.errors import MissingPicture, PictureError, Remark
 from paintback.images.masks import (
     blur,
     box,
@@ -33,32 +34,24 @@ from paintback.images.picture import (
     write_picture,
 )
 from paintback.images.regions import Box, Region, context_crop, hole_regions
-from paintback.images.resizing import (
-    FixedSizePlan,
-    average_pool,
-    fixed_size_plan,
-    pad_to_multiple,
-    resize_unit,
-    unpad,
-)
+from paintback.images.resizing import resize_unit
 
 __all__ = [
     "MAX_PIXELS",
     "Box",
-    "FixedSizePlan",
     "MissingPicture",
     "Picture",
     "PictureError",
     "Region",
-    "average_pool",
+    "Remark",
     "blur",
     "box",
     "check_mask",
+    "check_writable",
     "checkerboard",
     "context_crop",
     "extend_picture",
     "fill_holes",
-    "fixed_size_plan",
     "free_form",
     "grow",
     "half",
@@ -67,7 +60,6 @@ __all__ = [
     "lines",
     "mask_from_alpha",
     "outpaint",
-    "pad_to_multiple",
     "read_mask",
     "read_picture",
     "read_settings",
@@ -76,6 +68,5 @@ __all__ = [
     "to_numpy",
     "to_pil",
     "to_torch",
-    "unpad",
     "write_picture",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paintback.images.decoding import Array
+from paintback.images.encoding import check_place, temporary_beside
 from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.formats import CLIPS, CLIPS_WRITTEN
 from paintback.images.masks import extend_picture, read_mask
 from paintback.images.picture import Picture, is_torch, read_picture
 
 __all__ = [
-    "READ_SUFFIXES",
-    "WRITE_SUFFIXES",
     "Clip",
     "check_clip_path",
     "extend_clip",
@@ -42,8 +41,6 @@ __all__ = [
 Masks = NDArray[np.bool_]
 ClipSource = Union["Clip", str, "PathLike[str]", list[Any], tuple[Any, ...], Array, Any]
 
-READ_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
-WRITE_SUFFIXES = {".mkv": "matroska", ".mp4": "mp4"}
 RATE = Fraction(16)  # frames a second where nothing says it; Wan 2.1's
 CRF = "14"  # of H.264: losses that are not seen
 UNSPECIFIED, BT709, LIMITED = 2, 1, 1  # H.264's numbers of colour matrices and ranges
@@ -77,7 +74,7 @@ class Clip:
 
 def is_clip_path(source: object) -> bool:
     """Whether something is the path of a clip, by its suffix."""
-    return isinstance(source, str | PathLike) and Path(source).suffix.lower() in READ_SUFFIXES
+    return isinstance(source, str | PathLike) and Path(source).suffix.lower() in CLIPS
 
 
 def read_clip(source: ClipSource) -> Clip:
@@ -209,7 +206,7 @@ def _decode(path: Path) -> Clip:
         if isinstance(error, PictureError):
             raise
         raise PictureError(
-            f"{str(path)!r} cannot be read as a clip ({error.strerror or error}); give {', '.join(READ_SUFFIXES)}."
+            f"{str(path)!r} cannot be read as a clip ({error.strerror or error}); give {', '.join(sorted(CLIPS))}."
         ) from error
     if not frames:
         raise PictureError(f"{str(path)!r} holds no frame that can be read; give a complete clip.")
@@ -244,12 +241,9 @@ def check_clip_path(path: str | PathLike[str], shape: tuple[int, int, int]) -> N
         PictureError: unknown suffix, a missing folder, or odd sides for MP4.
     """
     path = Path(path)
-    if path.suffix.lower() not in WRITE_SUFFIXES:
+    if path.suffix.lower() not in CLIPS_WRITTEN:
         raise PictureError(f"{str(path)!r} is no clip's name, expected .mkv (lossless) or .mp4; choose one of them.")
-    if not path.parent.is_dir():
-        raise PictureError(f"the folder {str(path.parent)!r} does not exist; make it, or write to another one.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PictureError(f"{str(path)!r} cannot be written; choose another name or folder.")
+    check_place(path)
     _, height, width = shape
     if path.suffix.lower() == ".mp4" and (height % 2 or width % 2):
         raise PictureError(f"an .mp4 has even sides and the clip is {width} x {height} pixels; write an .mkv.")
@@ -272,7 +266,7 @@ def write_clip(clip: Clip, path: str | PathLike[str], *, settings: dict[str, Any
     path = Path(path)
     check_clip_path(path, clip.shape)
     av = _av()
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    temporary = temporary_beside(path)
     try:
         try:
             try:
@@ -300,7 +294,7 @@ def write_clip(clip: Clip, path: str | PathLike[str], *, settings: dict[str, Any
 def _encode(av: Any, clip: Clip, path: Path, suffix: str, settings: dict[str, Any] | None) -> bool:
     _, height, width = clip.shape
     lossless = suffix == ".mkv"
-    with av.open(str(path), "w", format=WRITE_SUFFIXES[suffix]) as container:
+    with av.open(str(path), "w", format=CLIPS_WRITTEN[suffix]) as container:
         if settings is not None:
             container.metadata["comment"] = json.dumps(settings, ensure_ascii=False)
         stream = container.add_stream("ffv1" if lossless else "libx264", rate=clip.rate)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import struct
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,15 +28,19 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.metadata import Metadata, metadata_of
 
 Array = NDArray[Any]
 
 MAX_PIXELS = 178_956_970  # where Pillow itself speaks of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
-READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF"
+READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF"
+BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC",
+          b"heis": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}  # fmt: skip
 
 # What Pillow raises on broken files; MemoryError comes from absurd sizes inside a file.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, MemoryError, OverflowError,
@@ -43,11 +48,12 @@ BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOF
 
 
 class Decoded(NamedTuple):
-    """Arrays of one picture, upright: pixels (H, W, 1 or 3), alpha (H, W) or None, ICC profile or None."""
+    """One picture, upright: pixels (H, W, 1 or 3), alpha (H, W) or None, ICC profile or None, metadata."""
 
     pixels: Array
     alpha: Array | None
     icc: bytes | None
+    metadata: Metadata = Metadata()
 
 
 def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -75,7 +81,7 @@ def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
                 depth_16 = _colour_16_bit(im, str(path))
                 if depth_16:
                     return _decode_16_bit(im, file, depth_16)
-                return decode_pil(im)
+                return decode_pil(im, file)
             except PictureError:
                 raise
             except BROKEN as error:
@@ -91,22 +97,27 @@ def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
         ) from error
 
 
-def decode_pil(im: Image.Image) -> Decoded:
+def decode_pil(im: Image.Image, file: IO[bytes] | None = None) -> Decoded:
     """Arrays of an open PIL image, EXIF orientation applied; the image itself is not changed.
 
     Palettes become RGB or RGBA, CMYK becomes sRGB, bilevel becomes 8-bit grey.
+
+    Args:
+        im: any of Pillow's.
+        file: that it is read from, for what Pillow does not keep of a PNG.
 
     Raises:
         PictureError: a mode that cannot be held, or 32-bit values out of range.
         OSError and others: the file behind the image is damaged (translated by the caller).
     """
     icc = im.info.get("icc_profile") or None
+    turned = _of_tiff(im)
     im.load()
     pixels, alpha = _arrays(im, icc)
     # A CMYK or Lab profile does not describe what is left after the conversion.
     if icc is not None and icc[16:20] in (b"CMYK", b"Lab "):
         icc = None
-    return _upright(Decoded(pixels, alpha, icc), im)
+    return _upright(Decoded(pixels, alpha, icc), im, file, turned)
 
 
 def _open(file: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
@@ -126,6 +137,8 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
         plugin = GifImagePlugin.GifImageFile
     elif prefix.startswith(b"BM"):
         plugin = BmpImagePlugin.BmpImageFile
+    elif prefix[4:8] == b"ftyp" and prefix[8:12] in BRANDS:
+        plugin = _of_brand(file, BRANDS[prefix[8:12]], name)
     if plugin is None:
         raise PictureError(f"{name!r} is not a picture that can be read, expected one of {READABLE}; convert it first.")
     try:
@@ -144,6 +157,30 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
             "make it smaller, or raise max_pixels if you trust the file."
         )
     return im
+
+
+def _of_brand(file: IO[bytes], kind: str, name: str) -> type[ImageFile.ImageFile]:
+    """The plugin of AVIF, where Pillow has it and no bits are lost.
+
+    Raises:
+        PictureError: HEIC, which Pillow does not read; more than 8 bits; a Pillow without AVIF.
+    """
+    head = file.read(1 << 16)
+    file.seek(0)
+    if kind == "HEIF" and b"avif" in head[:64]:
+        kind = "AVIF"
+    if kind != "AVIF" or not features.check("avif"):
+        raise PictureError(
+            f"{name!r} is {kind}, which is not read here, expected one of {READABLE}; save it as JPEG or PNG first."
+        )
+    at = head.find(b"av1C")
+    if 0 <= at < len(head) - 6 and head[at + 6] & 0x40:
+        raise PictureError(
+            f"{name!r} is an AVIF with more than 8 bits per channel, which cannot be read without loss, expected 8; "
+            "save it as 16-bit PNG."
+        )
+    plugin: type[ImageFile.ImageFile] = import_module("PIL.AvifImagePlugin").AvifImageFile
+    return plugin
 
 
 def _colour_16_bit(im: ImageFile.ImageFile, name: str) -> str | None:
@@ -169,6 +206,7 @@ def _colour_16_bit(im: ImageFile.ImageFile, name: str) -> str | None:
 
 def _decode_16_bit(im: ImageFile.ImageFile, file: IO[bytes], kind: str) -> Decoded:
     """Exact 16-bit samples through two 8-bit decodings (see the head of this module)."""
+    turned = _of_tiff(im)
     if kind == "LA":  # four bytes a pixel, which is just what raw RGBA takes
         im.tile = [_with_args(tile, "RGBA") for tile in im.tile]
         im.load()
@@ -187,7 +225,7 @@ def _decode_16_bit(im: ImageFile.ImageFile, file: IO[bytes], kind: str) -> Decod
     if kind == "RGBa" and alpha is not None:  # TIFF with premultiplied colours
         ratio = pixels.astype(np.float64) * 65535 / np.maximum(alpha, 1)[..., None]
         pixels = np.clip(np.rint(ratio), 0, 65535).astype(np.uint16)
-    return _upright(Decoded(pixels, alpha, im.info.get("icc_profile") or None), im)
+    return _upright(Decoded(pixels, alpha, im.info.get("icc_profile") or None), im, file, turned)
 
 
 def _bytes_of(im: ImageFile.ImageFile, *, swap: bool) -> Array:
@@ -262,14 +300,30 @@ def _cmyk_to_rgb(im: Image.Image, icc: bytes | None) -> Image.Image:
     return im.convert("RGB")
 
 
-def _upright(decoded: Decoded, im: Image.Image) -> Decoded:
-    """EXIF orientation applied. Pillow turns TIFFs itself and removes the tag, so it is looked up after loading."""
+def _of_tiff(im: Image.Image) -> int:
+    """The orientation of a TIFF that is not loaded yet: Pillow turns these itself, and removes the tag."""
+    return int(im.tag_v2.get(ORIENTATION, 1)) if isinstance(im, TiffImagePlugin.TiffImageFile) else 1
+
+
+def _upright(decoded: Decoded, im: Image.Image, file: IO[bytes] | None, turned: int) -> Decoded:
+    """EXIF orientation applied, and the metadata.
+
+    Args:
+        decoded: as Pillow has it.
+        im: loaded.
+        file: that it came from.
+        turned: the orientation that Pillow has seen to.
+    """
     try:
-        orientation = im.getexif().get(ORIENTATION, 1)
+        orientation = int(im.getexif().get(ORIENTATION, 1))
     except BROKEN:
-        return decoded
+        orientation = 1
     alpha = None if decoded.alpha is None else _turn(decoded.alpha, orientation)
-    return Decoded(_turn(decoded.pixels, orientation), alpha, decoded.icc)
+    try:
+        metadata = metadata_of(im, file, turned=max(orientation, turned) >= 5)
+    except BROKEN:  # a broken description is no reason to refuse the picture
+        metadata = Metadata()
+    return Decoded(_turn(decoded.pixels, orientation), alpha, decoded.icc, metadata)
 
 
 def _turn(array: Array, orientation: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from paintback.images.decoding import BROKEN, MAX_PIXELS, Array, decode_file, decode_pil
-from paintback.images.encoding import SETTINGS_KEY, encode, format_of, write_whole
-from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.decoding import BROKEN, MAX_PIXELS, Array, Decoded, decode_file, decode_pil
+from paintback.images.encoding import encode, write_whole
+from paintback.images.errors import MissingPicture, PictureError, Say, remark
+from paintback.images.formats import format_of
+from paintback.images.metadata import SETTINGS_KEY, Metadata
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +50,14 @@ class Picture:
         alpha: (H, W) of the same dtype, or None when there is no transparency.
         icc: the colour profile, kept as it is.
         kind: what the user gave, for callers that want to answer in kind.
+        metadata: EXIF, resolution, texts and the like, which `write_picture` hands on.
     """
 
     pixels: Array
     alpha: Array | None = None
     icc: bytes | None = None
     kind: Kind = "numpy"
+    metadata: Metadata = field(default_factory=Metadata, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,6 +78,17 @@ class Picture:
     def grey(self) -> bool:
         """True when there is one channel."""
         return bool(self.pixels.shape[2] == 1)
+
+    @property
+    def invisible(self) -> NDArray[np.bool_] | None:
+        """(H, W) bool: pixels of alpha 0, whose colours nobody sees; None where there are none.
+
+        They are unknown to the model, and unchanged in the result unless the mask names them.
+        """
+        if self.alpha is None:
+            return None
+        unseen = np.asarray(self.alpha == 0)
+        return unseen if unseen.any() else None
 
     def to_unit(self) -> NDArray[np.float32]:
         """Colours as float32 (H, W, 3) in [-1, 1]; grey is repeated, transparency ignored."""
@@ -146,13 +161,13 @@ class Picture:
 def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture from whatever the user has.
 
-    Files: PNG, JPEG, WebP, TIFF, BMP, GIF with one frame; 8 and 16 bit; grey, RGB, RGBA, palette (expanded), CMYK (to
-    sRGB). EXIF orientation is applied and the ICC profile kept.
+    Files: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF with one frame; 8 and 16 bit; grey, RGB, either with alpha, palette
+    (expanded), CMYK (to sRGB). EXIF orientation is applied; the ICC profile and the metadata are kept.
 
     Args:
         source: a `Picture`, returned as it is; path; PIL image;
-            numpy (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as uint8, uint16 or float in [0, 1];
-            torch (1, 3 or 4, H, W) or (1, 1, 3 or 4, H, W) likewise, i.e. with channels first. Arrays are copied.
+            numpy (H, W) or (H, W, 1, 2, 3 or 4) as uint8, uint16 or float in [0, 1]: grey or RGB, and alpha;
+            torch (1, 2, 3 or 4, H, W) or (1, 1, 2, 3 or 4, H, W) likewise, channels first. Arrays are copied.
         max_pixels: largest width times height, checked before decoding.
 
     Raises:
@@ -162,12 +177,12 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if isinstance(source, Picture):
         return source
     if isinstance(source, (str, PathLike)):
-        return Picture(*decode_file(Path(source), max_pixels), kind="file")
+        return _of(decode_file(Path(source), max_pixels), "file")
     if isinstance(source, Image.Image):
         if source.size[0] * source.size[1] > max_pixels:
             raise PictureError(f"the picture has {source.size} pixels, expected at most {max_pixels}; make it smaller.")
         try:
-            return Picture(*decode_pil(source), kind="pil")
+            return _of(decode_pil(source), "pil")
         except PictureError:
             raise
         except BROKEN as error:
@@ -183,6 +198,10 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     return _from_array(source, kind)
 
 
+def _of(decoded: Decoded, kind: Kind) -> Picture:
+    return Picture(decoded.pixels, decoded.alpha, decoded.icc, kind, decoded.metadata)
+
+
 def is_torch(value: object) -> bool:
     """True for a torch tensor; torch is not imported for the question."""
     kind = getattr(sys.modules.get("torch"), "Tensor", None)  # another thread may be half way through importing it
@@ -192,9 +211,9 @@ def is_torch(value: object) -> bool:
 def _channels_last(tensor: Any) -> Array:  # Any: torch is not imported here
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
         raise PictureError(
-            f"the tensor is {tuple(tensor.shape)}, expected (3, H, W) or (1, 3, H, W) with 1, 3 or 4 channels; "
+            f"the tensor is {tuple(tensor.shape)}, expected (3, H, W) or (1, 3, H, W) with 1 to 4 channels; "
             "give one picture at a time, channels first."
         )
     tensor = tensor.detach().cpu().movedim(0, -1)
@@ -204,9 +223,9 @@ def _channels_last(tensor: Any) -> Array:  # Any: torch is not imported here
 def _from_array(array: Array, kind: Kind) -> Picture:
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
         raise PictureError(
-            f"the array is {array.shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); "
+            f"the array is {array.shape}, expected (H, W), or (H, W, C) with 1 to 4 channels; "
             "give one picture at a time, channels last."
         )
     if 0 in array.shape:
@@ -226,23 +245,31 @@ def _from_array(array: Array, kind: Kind) -> Picture:
         array = array.astype(array.dtype.newbyteorder("="))
     else:
         raise PictureError(f"the array is {array.dtype}, expected uint8, uint16 or float in [0, 1]; convert it.")
-    colours = array[..., :3]
-    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
+    opaque = array.shape[2] in (1, 3)
+    colours = array if opaque else array[..., :-1]
+    alpha = None if opaque else np.ascontiguousarray(array[..., -1])
     return Picture(np.ascontiguousarray(colours), alpha, None, kind)
 
 
 def write_picture(
-    picture: Picture, path: str | PathLike[str], *, settings: dict[str, Any] | None = None, quality: int = 95
+    picture: Picture,
+    path: str | PathLike[str],
+    *,
+    settings: dict[str, Any] | None = None,
+    quality: int | None = None,
+    say: Say = remark,
 ) -> None:
-    """Write a picture, whole or not at all, in the format of the suffix: .png .jpg .jpeg .webp .tif .tiff.
+    """Write a picture, whole or not at all, in the format of the suffix: .png .jpg .jpeg .jfif .webp .tif .tiff.
 
-    PNG, TIFF and WebP are lossless; WebP has no grey and is read back as RGB.
+    PNG, TIFF and WebP are lossless; WebP has no grey and is read back as RGB. The picture's metadata go into the file
+    as far as its format can hold them.
 
     Args:
         picture: what to write; 16 bits only to PNG and TIFF, transparency not to JPEG.
         path: where; an existing file is replaced in one step.
         settings: stored as JSON in a PNG's iTXt chunk "paintback"; other formats do not carry it.
-        quality: of JPEG, 1 to 100.
+        quality: of JPEG, 1 to 100; None for the strength at which the picture itself was compressed, or 95.
+        say: told in a sentence what the format changes or cannot hold; a warning otherwise.
 
     Raises:
         PictureError: unknown suffix, a picture the format cannot hold, or a folder that cannot be written to.
@@ -250,7 +277,7 @@ def write_picture(
     path = Path(path)
     format_of(path)
     try:
-        data = encode(picture.pixels, picture.alpha, picture.icc, path, settings, quality)
+        data = encode(picture, path, settings, quality, say)
     except PictureError:
         raise
     except BROKEN as error:
@@ -300,6 +327,11 @@ def to_pil(picture: Picture) -> Image.Image:
         im = Image.fromarray(bands[..., 0] if bands.shape[2] == 1 else bands)
     if picture.icc:
         im.info["icc_profile"] = picture.icc
+    exif = picture.metadata.exif_for("PNG", picture.size)
+    for name, value in (("exif", exif.to_bytes() if exif else None), ("dpi", picture.metadata.dpi),
+                        ("xmp", picture.metadata.xmp)):  # fmt: skip
+        if value is not None:
+            im.info[name] = value
     return im
 
 

@@ -179,7 +179,6 @@ class Worker(threading.Thread):
         import torch
 
         from paintback.batch.job import chosen_method
-        from paintback.images import to_numpy
 
         inpainter = self._inpainter
         assert inpainter is not None
@@ -194,7 +193,7 @@ class Worker(threading.Thread):
 
         inpainter.set_progress_bar_config(disable=True)
         output = inpainter(
-            image=to_numpy(picture, as_given=True),
+            image=picture,
             mask_image=mask,
             prompt=job.prompt,
             negative_prompt=job.negative_prompt,
@@ -218,7 +217,7 @@ class Worker(threading.Thread):
         """Writes a sample with its settings. They name files as people do, and the page's own ids besides."""
         from paintback.images.encoding import encode
 
-        made = replace(output.images[0], icc=picture.icc)
+        made = output.images[0]
         photo = Path(self._about(request["photo"]).get("name", "picture.png"))
         mask = request["mask"]
         settings = {
@@ -229,7 +228,7 @@ class Worker(threading.Thread):
             "web": {"photo": request["photo"], "mask": mask},
         }
         name = f"{photo.stem}-{job.method}-{job.seed}.png"
-        data = encode(made.pixels, made.alpha, made.icc, Path("result.png"), settings, 95)
+        data = encode(made, Path("result.png"), settings)
         kept = self.store.add_picture(
             data, kind="output", name=name, size=made.size, media="image/png", about=describe(made)
         )
@@ -251,7 +250,7 @@ class Worker(threading.Thread):
         if len(outputs) < 2:
             return None
         made, largest = spread([read_picture(self.store.path(one["picture"])) for one in outputs], mask)
-        data = encode(made.pixels, made.alpha, None, Path("spread.png"), None, 95)
+        data = encode(made, Path("spread.png"))
         kept = self.store.add_picture(data, kind="spread", name="spread.png", size=made.size, media="image/png")
         return kept, largest
 

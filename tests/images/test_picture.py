@@ -85,7 +85,7 @@ def test_unit_range_and_grey():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64", ">u2"])
-@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 def test_arrays(dtype, channels):
     shape = (5, 6) if channels is None else (5, 6, channels)
     rng = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def test_tensors():
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (np.zeros((4, 5, 2)), "channels last"),
+        (np.zeros((4, 5, 5)), "channels last"),
         (np.zeros((1, 4, 5, 3)), "channels last"),
         (np.zeros(4), "channels last"),
         (np.zeros((0, 5, 3)), "at least one pixel"),

@@ -1,24 +1,19 @@
-"""Crops, regions, padding, pooling and models of one size."""
+"""Crops, regions and resizing."""
 
 import time
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paintback.images import (
     Box,
     PictureError,
-    average_pool,
     context_crop,
-    fixed_size_plan,
     hole_regions,
     lines,
-    pad_to_multiple,
     resize_unit,
-    unpad,
 )
 
 few = settings(max_examples=30, derandomize=True, deadline=None)
@@ -116,58 +111,6 @@ def test_large_masks_are_quick(kind):
     assert sum(int(region.local_target.sum()) for region in regions) == mask.sum()
 
 
-@few
-@given(SHAPES, st.integers(1, 70), st.sampled_from(["reflect", "edge"]), st.booleans())
-def test_padding(shape, multiple, mode, flags):
-    rng = np.random.default_rng(0)
-    array = rng.random((2, *shape)) < 0.5 if flags else rng.random((2, *shape))
-    padded, pads = pad_to_multiple(array, multiple, mode)
-    assert padded.shape[1] % multiple == padded.shape[2] % multiple == 0
-    assert padded.shape[1] - shape[0] < multiple
-    np.testing.assert_array_equal(unpad(padded, pads), array)
-    if min(shape) > 1 or mode == "edge":
-        np.testing.assert_array_equal(padded, np.pad(array, ((0, 0), (0, pads[2]), (0, pads[3])), mode))
-
-
-def test_padding_of_tensors_and_errors():
-    tensor = torch.rand(1, 3, 5, 1, generator=torch.Generator().manual_seed(0))
-    padded, pads = pad_to_multiple(tensor, 8)
-    assert padded.shape == (1, 3, 8, 8)
-    assert torch.equal(unpad(padded, pads), tensor)
-    for wrong in ((np.zeros((0, 3)), 4, "edge"), (np.zeros((3, 3)), 0, "edge"), (np.zeros((3, 3)), 4, "wrap")):
-        with pytest.raises(PictureError, match="expected"):
-            pad_to_multiple(*wrong)
-
-
-@few
-@given(SHAPES, st.integers(1, 9), st.sampled_from(["all", "majority", "any"]), st.integers(0, 5))
-def test_pooling(shape, factor, policy, seed):
-    rng = np.random.default_rng(seed)
-    values, known = rng.normal(size=(3, *shape)), rng.random(shape) < 0.7
-    values[:, ~known] = np.nan  # hidden pixels have no part
-    means, cells = average_pool(values, known, factor, policy)
-    assert np.isfinite(means).all()
-    for row in range(cells.shape[0]):
-        for column in range(cells.shape[1]):
-            under = np.s_[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
-            flags = known[under]
-            wanted = {"all": flags.all(), "majority": flags.mean() > 0.5, "any": flags.any()}[policy]
-            assert cells[row, column] == wanted
-            if flags.any():
-                np.testing.assert_allclose(
-                    means[:, row, column], values[(slice(None), *under)][:, flags].mean(-1), atol=1e-12
-                )
-            else:
-                assert (means[:, row, column] == 0).all()
-
-
-def test_pooling_refuses():
-    with pytest.raises(PictureError, match="expected"):
-        average_pool(np.zeros((3, 4, 4)), np.ones((4, 5), bool), 2)
-    with pytest.raises(PictureError, match="policy 'most'"):
-        average_pool(np.zeros((3, 4, 4)), np.ones((4, 4), bool), 2, "most")
-
-
 def test_resizing():
     array = np.random.default_rng(0).uniform(-1, 1, (8, 12, 3)).astype(np.float32)
     np.testing.assert_allclose(resize_unit(array, (4, 6)), array.reshape(4, 2, 6, 2, 3).mean((1, 3)), atol=1e-6)
@@ -177,36 +120,3 @@ def test_resizing():
     for wrong in ((array, (4, 6), "cubic"), (array, (0, 6), "area"), (array[0, 0], (4, 6), "area")):
         with pytest.raises(PictureError, match="expected"):
             resize_unit(*wrong)
-
-
-@few
-@given(SHAPES, st.integers(1, 40), st.integers(0, 9))
-def test_hidden_pixels_never_reach_a_model_of_fixed_size(shape, size, seed):
-    rng = np.random.default_rng(seed)
-    unit = rng.uniform(-1, 1, (*shape, 3)).astype(np.float32)
-    mask = rng.random(shape) < 0.1
-    mask[0, 0] = True
-    plan = fixed_size_plan(context_crop(mask, 2, 16), size)
-    seen, hole = plan.to_model(unit, mask)
-    assert seen.shape == (size, size, 3)
-    assert hole.shape == (size, size)
-    other = np.where(mask[..., None], rng.uniform(-1, 1, unit.shape), unit)
-    np.testing.assert_array_equal(plan.to_model(other, mask)[0], seen)
-    # A constant known picture is seen as that constant wherever a pixel counts as known.
-    flat = np.where(mask[..., None], np.float32(9), np.full_like(unit, 0.25))
-    flat_seen, flat_hole = plan.to_model(flat, mask)
-    np.testing.assert_allclose(flat_seen[~flat_hole], 0.25, atol=1e-5)
-    assert plan.from_model(seen).shape == (*plan.box.shape, 3)
-
-
-def test_a_crop_of_the_models_size_passes_unchanged():
-    unit = np.random.default_rng(0).uniform(-1, 1, (20, 30, 3)).astype(np.float32)
-    mask = np.zeros((20, 30), bool)
-    mask[5, 5] = True
-    plan = fixed_size_plan(Box(2, 3, 18, 19), 16)
-    seen, hole = plan.to_model(unit, mask)
-    np.testing.assert_array_equal(np.argwhere(hole), [[3, 2]])
-    np.testing.assert_array_equal(seen[~hole], unit[2:18, 3:19][~hole])
-    np.testing.assert_array_equal(plan.from_model(unit[2:18, 3:19]), unit[2:18, 3:19])
-    with pytest.raises(PictureError, match="expected"):
-        fixed_size_plan(Box(0, 0, 0, 4), 16)
