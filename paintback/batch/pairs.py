@@ -10,12 +10,11 @@ from pathlib import PurePosixPath
 from paintback.batch import files
 from paintback.batch.job import ALPHA
 from paintback.batch.names import composed, relative, stem
+from paintback.images import formats
 
 __all__ = ["PICTURES", "Masks", "same"]
 
-PICTURES = frozenset(  # those that cannot be read here are named when they are tried
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif"}
-)
+PICTURES = formats.PICTURES | formats.NAMED  # those that cannot be read are named when they are tried
 _NAMED = re.compile(r"(?P<stem>.+)[_.\- ]masks?[_.\- ]?\d*", re.IGNORECASE)
 
 

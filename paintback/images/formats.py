@@ -6,14 +6,13 @@ to be written.
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import PurePath
 
 from PIL import features
 
 from paintback.images.errors import PictureError
 
-__all__ = ["CLIPS", "CLIPS_WRITTEN", "PICTURES", "UNREAD", "WRITTEN", "format_of", "same_name"]
+__all__ = ["CLIPS", "CLIPS_WRITTEN", "NAMED", "PICTURES", "WRITTEN", "format_of"]
 
 WRITTEN = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WebP",
@@ -24,15 +23,8 @@ WRITTEN = {
 PICTURES = frozenset(WRITTEN) | {".bmp", ".gif"} | ({".avif"} if features.check("avif") else set())
 """Suffixes of pictures that are read."""
 
-UNREAD = {
-    ".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".psd": "Photoshop",
-    ".dng": "camera raw", ".cr2": "camera raw", ".cr3": "camera raw", ".nef": "camera raw", ".arw": "camera raw",
-    ".raf": "camera raw", ".orf": "camera raw", ".rw2": "camera raw", ".exr": "OpenEXR", ".hdr": "Radiance",
-    ".svg": "SVG", ".pdf": "PDF",
-}  # fmt: skip
-"""Suffixes of pictures that are not read, with what they are: a folder's listing names them as left out."""
-for _suffix in PICTURES:
-    UNREAD.pop(_suffix, None)
+NAMED = frozenset({".avif", ".heic", ".heif", ".jxl"}) - PICTURES
+"""Suffixes of photographs that are not read; those who list a folder name them rather than leave them out."""
 
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
 """Suffixes of clips that are read."""
@@ -53,12 +45,3 @@ def format_of(path: PurePath) -> str:
         raise PictureError(
             f"{str(path)!r} ends in {path.suffix!r}, expected one of {', '.join(WRITTEN)}; choose one of these names."
         ) from None
-
-
-def same_name(name: str) -> str:
-    r"""A name in the form that equal ones share: macOS writes an e and its accent apart, others as one letter.
-
-    >>> same_name("cafe\u0301.png") == same_name("caf\u00e9.png")
-    True
-    """
-    return unicodedata.normalize("NFC", name)
