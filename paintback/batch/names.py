@@ -103,7 +103,7 @@ def _problem(name: Any) -> str | None:
     if not isinstance(name, str) or not name.strip():
         return f"The name must be a text; got {name!r}."
     parts = name.split("/")
-    if "\\" in name or ":" in name or any(ord(character) < 32 for character in name):
+    if any(one == "\\" or ord(one) < 32 or one in _FOREIGN for one in name):
         return f"The name {name!r} holds a character that file names do not take; choose another."
     if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
         return f"The name {name!r} would not stay in the output folder as it is; give a relative path without '..'."

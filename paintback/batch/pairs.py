@@ -10,12 +10,17 @@ from pathlib import PurePosixPath
 from paintback.batch import files
 from paintback.batch.job import ALPHA
 from paintback.batch.names import composed, relative, stem
-from paintback.images import formats
 
-__all__ = ["PICTURES", "Masks", "same"]
+__all__ = ["Masks", "pictures", "same"]
 
-PICTURES = formats.PICTURES | formats.NAMED  # those that cannot be read are named when they are tried
 _NAMED = re.compile(r"(?P<stem>.+)[_.\- ]masks?[_.\- ]?\d*", re.IGNORECASE)
+
+
+def pictures() -> frozenset[str]:
+    """Suffixes of the files that are taken; those that cannot be read are named when they are tried."""
+    from paintback.images import formats
+
+    return formats.PICTURES | formats.NAMED
 
 
 def same(path: str) -> str:
@@ -54,18 +59,18 @@ class Masks:
         self.used: set[str] = set()
         self.candidates: list[str] = []
         self.root = ""
-        pictures = [] if source is None else source.wanted
+        given = [] if source is None else source.wanted
         if masks is None:
-            self.root, found = ("", []) if source is None else (source.root, pictures)
+            self.root, found = ("", []) if source is None else (source.root, given)
         elif masks == ALPHA or _is_one(masks):
             self.one = masks
             return
         else:
-            listed = files.find(masks, PICTURES)
+            listed = files.find(masks, pictures())
             self.root, found = listed.root, listed.wanted
-        both = {same(path) for path in pictures}
-        lasts = {_last(stem(path)) for path in pictures}
-        bases = {_last(base) for path in pictures if (base := named_after(stem(path))) is not None}
+        both = {same(path) for path in given}
+        lasts = {_last(stem(path)) for path in given}
+        bases = {_last(base) for path in given if (base := named_after(stem(path))) is not None}
         for path in found:
             whole = composed(stem(relative(path, self.root)))
             base = named_after(whole)
@@ -80,10 +85,10 @@ class Masks:
                 for entry in {name, "*/" + _last(name)}:
                     self.by_stem.setdefault(entry, []).append(path)
 
-    def take(self, pictures: Sequence[str]) -> list[str]:
-        """The pictures that are no masks."""
+    def take(self, found: Sequence[str]) -> list[str]:
+        """Those of the pictures found that are no masks."""
         masks = {same(path) for path in ([self.one] if self.one not in (None, ALPHA) else self.candidates)}
-        return [path for path in pictures if same(path) not in masks]
+        return [path for path in found if same(path) not in masks]
 
     def of(self, name: str) -> str | None:
         """The mask of a picture by its path in its folder, or None where there are no masks to pair.
@@ -115,7 +120,7 @@ class Masks:
 def _is_one(masks: str) -> bool:
     if not files.is_url(masks) and files.local(masks).exists():
         return files.local(masks).is_file()
-    return PurePosixPath(masks).suffix.lower() in PICTURES and not files.is_glob(masks)
+    return PurePosixPath(masks).suffix.lower() in pictures() and not files.is_glob(masks)
 
 
 def _last(path: str) -> str:

@@ -19,7 +19,7 @@ from paintback.batch import files
 from paintback.batch.job import ALPHA, Job
 from paintback.batch.ledger import results_in
 from paintback.batch.names import distinct, relative
-from paintback.batch.pairs import PICTURES, Masks
+from paintback.batch.pairs import Masks, pictures
 
 __all__ = ["COLUMNS", "MANIFESTS", "Task", "name_jobs", "read_tasks", "seed_of"]
 
@@ -88,7 +88,7 @@ def read_tasks(
         root = str(PurePosixPath(source).parent) if not files.is_url(source) else source.rpartition("/")[0]
         book = Masks(masks)
     else:
-        found = _without(files.find(source, PICTURES), [*without, *([masks] if masks and _is_folder(masks) else [])])
+        found = _without(files.find(source, pictures()), [*without, *([masks] if masks and _is_folder(masks) else [])])
         book, root = Masks(masks, found), found.root
         rows = [{"photo": one} for one in book.take(found.wanted)]
         if not rows:

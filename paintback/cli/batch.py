@@ -12,11 +12,10 @@ import click
 
 from paintback.batch import files
 from paintback.cli.job import DTYPES, sampled
-from paintback.cli.output import Format, emit, format_option, quiet_option, remark
+from paintback.cli.output import LINES_EVERY, Format, duration, emit, format_option, quiet_option, remark
 
 __all__ = ["batch"]
 
-LINES_EVERY = 10.0  # seconds between lines of progress where stderr is no terminal
 SHOWN = 20  # failures named in the text; the manifest has all
 
 
@@ -176,7 +175,7 @@ def _shown(total: int, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]
             nonlocal last
             if time.monotonic() - last >= LINES_EVERY:
                 last = time.monotonic()
-                left = "" if now.left is None else f", {_duration(now.left)} left"
+                left = "" if now.left is None else f", {duration(now.left)} left"
                 remark(f"{now.skipped + now.done} of {now.total} done, {now.failed} failed{left}.")
 
         yield line
@@ -195,20 +194,8 @@ def _shown(total: int, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]
         task = bar.add_task("", total=total)
 
         def update(now: Any) -> None:
-            words = [] if now.left is None else [f"{_duration(now.left)} left"]
+            words = [] if now.left is None else [f"{duration(now.left)} left"]
             words += [f"{now.failed} failed"] if now.failed else []
             bar.update(task, completed=now.skipped + now.done + now.failed, description=", ".join(words))
 
         yield update
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> _duration(5), _duration(200), _duration(200000)
-    ('5 s', '3 min', '2.3 days')
-    """
-    for length, unit, form in ((86400, "days", ".1f"), (3600, "h", ".1f"), (60, "min", ".0f")):
-        if seconds >= 2 * length:
-            return f"{seconds / length:{form}} {unit}"
-    return f"{seconds:.0f} s"

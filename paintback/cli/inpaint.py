@@ -11,11 +11,12 @@ from click.core import ParameterSource
 
 from paintback.cli.job import ALPHA, DTYPES, Job, digest, find_file, hidden, open_inpainter, paint, prepare, sampled
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
+from paintback.cli.results import check_results, numbered, overwrite_option
 
 __all__ = ["inpaint"]
 
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
-WITH_AGAIN = frozenset({"photo", "mask", "out", "again", "form", "quiet"})
+WITH_AGAIN = frozenset({"photo", "mask", "out", "again", "overwrite", "form", "quiet"})
 
 
 class _Sides(click.ParamType[tuple[int, int, int, int]]):
@@ -69,6 +70,7 @@ class _Sides(click.ParamType[tuple[int, int, int, int]]):
 @click.option(
     "--again", type=click.Path(path_type=Path), metavar="PNG", help="Remake this PNG from the settings in it."
 )
+@overwrite_option
 @format_option
 @quiet_option
 @click.pass_context
@@ -95,6 +97,7 @@ def inpaint(
     dtype: str | None,
     threads: int | None,
     again: Path | None,
+    overwrite: bool,
     form: Format,
     quiet: bool,
 ) -> None:
@@ -111,7 +114,15 @@ def inpaint(
         given = [p.opts[-1] for p in ctx.command.params if p.name not in WITH_AGAIN and _given(ctx, p.name)]
         if given:
             raise click.UsageError(f"--again takes everything from the PNG; leave out {', '.join(given)}.", ctx)
-        _again(again, photo, mask, out or again.with_name(f"{again.stem}-again.png"), form=form, quiet=quiet)
+        _again(
+            again,
+            photo,
+            mask,
+            out or again.with_name(f"{again.stem}-again.png"),
+            form=form,
+            quiet=quiet,
+            overwrite=overwrite,
+        )
         return
     if photo is None or (mask is None and outpaint is None):
         raise click.UsageError("give PHOTO and MASK, or PHOTO and --outpaint.", ctx)
@@ -141,19 +152,24 @@ def inpaint(
     if Path(photo).suffix.lower() in CLIPS:
         from paintback.cli.video import run
 
-        run(job, out, samples, form=form, quiet=quiet)
+        run(job, out, samples, form=form, quiet=quiet, overwrite=overwrite)
         return
-    _run(job, out, samples, form=form, quiet=quiet)
+    _run(job, out, samples, form=form, quiet=quiet, overwrite=overwrite)
 
 
 def _given(ctx: click.Context, name: str | None) -> bool:
     return name is not None and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
 
 
-def _run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, original: Path | None = None) -> None:
+def _run(
+    job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwrite: bool, original: Path | None = None
+) -> None:
     from paintback.images import check_writable, write_picture
 
-    names = [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
+    names = numbered(out, samples)
+    page = out.with_name(f"{out.stem}-sheet.png")
+    given = [job.photo, None if job.mask == ALPHA else job.mask, original]
+    check_results([*names, page] if samples > 1 else names, given, overwrite=overwrite)
     picture, mask = prepare(job)
     check_writable(out, picture)
     inpainter, job = open_inpainter(job)
@@ -179,7 +195,6 @@ def _run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, origin
     if samples > 1:
         from paintback.cli.sheet import sheet
 
-        page = out.with_name(f"{out.stem}-sheet.png")
         write_picture(sheet([hidden(picture, mask), *(output.images[0] for _, output in painted)]), page)
         data["sheet"] = str(page)
         lines.append(str(page))
@@ -189,7 +204,9 @@ def _run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, origin
     emit(form, data, "\n".join(lines))
 
 
-def _again(png: Path, photo: str | None, mask: str | None, out: Path, *, form: Format, quiet: bool) -> None:
+def _again(
+    png: Path, photo: str | None, mask: str | None, out: Path, *, form: Format, quiet: bool, overwrite: bool
+) -> None:
     import torch
 
     from paintback import __version__
@@ -210,7 +227,7 @@ def _again(png: Path, photo: str | None, mask: str | None, out: Path, *, form: F
     other = [f"{name} {version}" for name, version in job.versions.items() if here.get(name) != version]
     if other:
         remark(f"{png} was made with {' and '.join(other)}; the same bits are not certain.")
-    _run(job, out, 1, form=form, quiet=quiet, original=png)
+    _run(job, out, 1, form=form, quiet=quiet, overwrite=overwrite, original=png)
 
 
 def _same(path: Path, picture: Any) -> bool:

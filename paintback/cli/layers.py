@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from paintback.cli.job import DTYPES, Job, open_inpainter
 from paintback.cli.output import Format, emit, format_option, quiet_option, working
+from paintback.cli.results import check_results, overwrite_option
 
 __all__ = ["layers"]
 
@@ -32,6 +32,7 @@ SETTINGS = ("photo", "model", "steps", "seed", "device", "dtype", "threads", "sh
 @click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@overwrite_option
 @format_option
 @quiet_option
 def layers(
@@ -46,6 +47,7 @@ def layers(
     device: str | None,
     dtype: str | None,
     threads: int | None,
+    overwrite: bool,
     form: Format,
     quiet: bool,
 ) -> None:
@@ -58,16 +60,19 @@ def layers(
 
     from paintback import images
     from paintback.cli import fields
+    from paintback.images.encoding import check_place
     from paintback.layer_inference import LayerInference
     from paintback.layers import layers
 
     values = fields.parse(LayerInference, pairs)
     if foreign := [name for name in values if name not in OWN]:
         raise ValueError(f"layers has no field {foreign[0]!r} to set; its fields: {', '.join(OWN)}.")
+    paths = {name: out / f"{name}.png" for name in ("layer-1", "layer-2", "mask")}
+    if out.exists():
+        check_results(list(paths.values()), [photo], overwrite=overwrite)
+    else:
+        check_place(out)
     picture = images.read_picture(photo)
-    folder = out if out.exists() else out.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"the folder {str(out)!r} cannot be made or written to; choose another one.")
     inpainter, job = open_inpainter(Job(photo, None, model, device=device, dtype=dtype, threads=threads))
     with working(1, quiet=quiet) as progress:
         progress.part("layers")
@@ -89,13 +94,11 @@ def layers(
         **{name: made.settings[name] for name in ("prompts", "fields")},
     }
     out.mkdir(exist_ok=True)
-    pages = {"layer-1": made.layers[0], "layer-2": made.layers[1], "mask": images.read_picture(made.mask).to_uint8()}
-    paths = {}
-    for name, page in pages.items():
-        paths[name] = str(out / f"{name}.png")
-        images.write_picture(page, paths[name], settings={**settings, "page": name})
+    pages = (*made.layers, images.read_picture(made.mask).to_uint8())
+    for (name, path), page in zip(paths.items(), pages, strict=True):
+        images.write_picture(page, path, settings={**settings, "page": name})
     data = {
-        **paths,
+        **{name: str(path) for name, path in paths.items()},
         "seed": seed,
         "evaluations": made.evaluations,
         "residual": made.residual,
@@ -105,4 +108,4 @@ def layers(
         "settings": settings,
     }
     told = f"seed {seed}  {made.evaluations:g} evaluations a layer  residual {made.residual:.4f}  {made.seconds:.1f} s"
-    emit(form, data, "\n".join([*paths.values(), told]))
+    emit(form, data, "\n".join([*map(str, paths.values()), told]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,8 +15,21 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Format", "Silent", "emit", "format_option", "quiet_option", "remark", "table", "working"]
+__all__ = [
+    "LINES_EVERY",
+    "Count",
+    "Format",
+    "Silent",
+    "duration",
+    "emit",
+    "format_option",
+    "quiet_option",
+    "remark",
+    "table",
+    "working",
+]
 
+LINES_EVERY = 10.0  # seconds between lines of progress where stderr is no terminal
 Format = Literal["text", "json"]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,40 +72,109 @@ class Silent:
     def step(self) -> None:
         """One more step was done."""
 
-    def part(self, text: str) -> None:
-        """The next part of the work begins."""
+    def part(self, text: str, steps: int | None = None) -> None:
+        """The next part of the work begins; `steps` is how many it takes, where that is known."""
 
 
-class _Bar(Silent):
-    def __init__(self, bar: Progress, total: int) -> None:
-        self.bar, self.total, self.steps, self.parts = bar, total, 0, 0
-        self.task = bar.add_task("", total=None if total == 1 else total, steps="")
+class Count(Silent):
+    """How far the work is, over all its parts.
+
+    Args:
+        parts: of the work.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts, self.number, self.text = parts, 0, ""
+        self.done, self.steps = 0, 0
+        self.began = time.monotonic()
 
     def step(self) -> None:
-        self.steps += 1
-        self.bar.update(self.task, steps=f"step {self.steps}")
+        self.done += 1
 
-    def part(self, text: str) -> None:
-        self.steps = 0
-        self.bar.update(self.task, description=text, steps="", completed=self.parts)
-        self.parts += 1
+    def part(self, text: str, steps: int | None = None) -> None:
+        self.number, self.text, self.done, self.steps = self.number + 1, text, 0, steps or 0
+
+    @property
+    def fraction(self) -> float | None:
+        """Of the work that is done, or None where nobody knows the steps."""
+        if not self.steps:
+            return None
+        return (self.number - 1 + min(1.0, self.done / self.steps)) / self.parts
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes at the speed so far, or None before there is one."""
+        return None if not self.fraction else (time.monotonic() - self.began) * (1 / self.fraction - 1)
+
+    def __str__(self) -> str:
+        of = f" of {self.steps}" if self.steps else ""
+        words = [f"{self.text}: step {self.done}{of}"]
+        if self.fraction is not None:
+            words.append(f"{self.fraction:.0%}")
+        words.append(f"{duration(time.monotonic() - self.began)} so far")
+        return ", ".join(words if self.left is None else [*words, f"{duration(self.left)} left"])
+
+
+class _Bar(Count):
+    def __init__(self, bar: Progress, parts: int) -> None:
+        super().__init__(parts)
+        self.bar = bar
+        self.task = bar.add_task("", total=None)
+
+    def _show(self) -> None:
+        self.bar.update(self.task, total=None if self.fraction is None else 1.0, completed=self.fraction or 0.0)
+        self.bar.update(self.task, description=str(self))
+
+    def step(self) -> None:
+        super().step()
+        self._show()
+
+    def part(self, text: str, steps: int | None = None) -> None:
+        super().part(text, steps)
+        self._show()
 
 
 @contextmanager
-def working(total: int, *, quiet: bool) -> Iterator[Silent]:
-    """A rich bar on stderr over `total` parts, gone when the work is done; nothing where stderr is no terminal."""
-    if quiet or not sys.stderr.isatty():
+def working(parts: int, *, quiet: bool) -> Iterator[Silent]:
+    """A bar on stderr, gone when the work is done; where that is no terminal, a line every ten seconds.
+
+    Args:
+        parts: of the work, each announced by `part`.
+        quiet: show nothing.
+    """
+    if quiet:
         yield Silent()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    if not sys.stderr.isatty():
+        count, ended = Count(parts), threading.Event()
 
-    columns: tuple[ProgressColumn, ...] = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[steps]}"),
-        TimeElapsedColumn(),
-    )
+        def tell() -> None:  # by the clock and not by the steps, one of which may take minutes
+            while not ended.wait(LINES_EVERY):
+                remark(f"{count}.")
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield count
+        finally:
+            ended.set()
+            teller.join()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Bar(bar, total)
+        yield _Bar(bar, parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(5), duration(200), duration(200000)
+    ('5 s', '3 min', '2.3 days')
+    """
+    for length, unit, form in ((86400, "days", ".1f"), (3600, "h", ".1f"), (60, "min", ".0f")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:{form}} {unit}"
+    return f"{seconds:.0f} s"

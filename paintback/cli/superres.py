@@ -10,6 +10,7 @@ import click
 
 from paintback.cli.job import DTYPES, Job, open_inpainter
 from paintback.cli.output import Format, emit, format_option, quiet_option, working
+from paintback.cli.results import check_results, numbered, overwrite_option
 
 __all__ = ["superres"]
 
@@ -42,6 +43,7 @@ SETTINGS = ("photo", "model", "method", "steps", "seed", "prompt", "device", "dt
 @click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@overwrite_option
 @format_option
 @quiet_option
 def superres(
@@ -60,6 +62,7 @@ def superres(
     device: str | None,
     dtype: str | None,
     threads: int | None,
+    overwrite: bool,
     form: Format,
     quiet: bool,
 ) -> None:
@@ -76,11 +79,13 @@ def superres(
     from paintback.superres import choose_method, superres
 
     chosen = choose_method(method, **fields.parse(type(methods.get(method)), pairs))
+    names = numbered(out, samples)
+    page = out.with_name(f"{out.stem}-sheet.png")
+    check_results([*names, page] if samples > 1 else names, [photo], overwrite=overwrite)
     picture = images.read_picture(photo)
     images.check_writable(out, picture)
     job = Job(photo, None, model, method, steps=steps, prompt=prompt, device=device, dtype=dtype, threads=threads)
     inpainter, job = open_inpainter(job)
-    names = [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
     made = []
     with working(samples, quiet=quiet) as progress:
         # one after another, each with a generator of its own seed, so that any of them can be made alone
@@ -132,7 +137,6 @@ def superres(
         for row in rows
     ]
     if samples > 1:
-        page = out.with_name(f"{out.stem}-sheet.png")
         larger = resize_unit(picture.to_unit(), made[0].images[0].shape, "bicubic").clip(-1, 1) * 0.5 + 0.5
         pages = [images.read_picture(larger), *(output.images[0].without_alpha() for output in made)]
         images.write_picture(sheet(pages), page)

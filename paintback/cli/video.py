@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paintback.cli.job import ALPHA, Job, open_inpainter
 from paintback.cli.output import Format, Silent, emit, remark, working
+from paintback.cli.results import check_results, numbered
 
 if TYPE_CHECKING:
     from paintback.images.clips import Clip, Masks
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool) -> None:
+def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwrite: bool = False) -> None:
     """Paints a clip and writes it, once for each sample.
 
     Args:
@@ -24,13 +25,15 @@ def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool) -> None
         samples: how many; seeds go up from the job's.
         form: of what is said on stdout.
         quiet: no progress bar.
+        overwrite: the clip or the mask may be written over.
 
     Raises:
         ValueError: for files or settings that do not fit.
     """
     from paintback.images.clips import check_clip_path, write_clip
 
-    names = [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
+    names = numbered(out, samples)
+    check_results(names, [job.photo, None if job.mask == ALPHA else job.mask], overwrite=overwrite)
     clip, mask = prepare(job)
     check_clip_path(out, clip.shape)
     inpainter, job = open_inpainter(job)

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,8 +144,15 @@ def check_place(path: Path) -> None:
         raise PictureError(
             f"the name {path.name!r} has {len(os.fsencode(path.name))} bytes, expected at most {longest}; shorten it."
         )
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PictureError(f"{str(path)!r} cannot be written; choose another name or folder.")
+    if path.is_dir():
+        raise PictureError(f"{str(path)!r} is a folder; give the name of a file in it.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # tried: permissions alone do not tell
+            pass
+    except OSError as error:
+        raise PictureError(
+            f"{str(path)!r} cannot be written ({os.strerror(error.errno or 0)}); choose another name or folder."
+        ) from error
 
 
 def temporary_beside(path: Path) -> Path:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paintback.batch import read_tasks
+from paintback.batch import Job, Task, read_tasks
 from paintback.batch.names import distinct, too_long
 from paintback.batch.pairs import named_after
+from paintback.batch.tasks import name_jobs
 
 BASE = {"model": "photo", "method": "ding", "steps": 4}
 
@@ -110,6 +111,7 @@ def test_names_stay_what_they_are():
     long = "写" * 80
     photos = ["co:lon.png", "a::b.png", "ab::c.png", f"{long}.png", "back\\slash.png", "new\nline.png", "../up.png"]
     names = [name for name, problem in distinct([{"photo": f"in/{one}"} for one in photos], "in") if problem is None]
+    assert [task.error for task in name_jobs([Task(name, Job("a.png", "m.png")) for name in names])] == [None] * 7
     assert names == ["co:lon", "a::b", "ab::c", long, "back_slash", "new_line", "up"]
     assert too_long(long + ".png") is None
     assert too_long("deep/" + "写" * 84 + ".png") is not None and "256 bytes" in str(too_long("写" * 84 + ".png"))

@@ -1,0 +1,39 @@
+"""Where a command writes: checked before the work, which may take hours, and not after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+__all__ = ["check_results", "numbered", "overwrite_option"]
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Write over the input, where the result is named so.")
+
+
+def numbered(out: Path, samples: int) -> list[Path]:
+    """The names of samples: OUT itself, or OUT-1, OUT-2, ..."""
+    return [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
+
+
+def check_results(paths: Sequence[Path], inputs: Iterable[str | Path | None], *, overwrite: bool = False) -> None:
+    """Refuses results that would be written over what they are made from, or that cannot be written at all.
+
+    Args:
+        paths: of the results.
+        inputs: paths of what is read; None and what is no file here do not count.
+        overwrite: the user said that an input may be written over.
+
+    Raises:
+        ValueError: naming the path.
+    """
+    from paintback.images.encoding import check_place
+
+    read = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    for path in paths:
+        check_place(path)
+        if path.exists() and not overwrite and any(path.samefile(one) for one in read):
+            raise ValueError(
+                f"{str(path)!r} is what is read, and would be written over; give another name, or say --overwrite."
+            )
