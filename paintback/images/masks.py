@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paintback.images.decoding import MAX_PIXELS, Array
-from paintback.images.errors import PictureError
+from paintback.images.errors import PictureError, Say, remark
 from paintback.images.generators import box, checkerboard, free_form, half, lines, outpaint, text
-from paintback.images.picture import LUMA, Picture, Source, is_torch, read_picture, to_numpy
+from paintback.images.mask_rule import check_mask_is, hole_of
+from paintback.images.picture import Picture, Source, is_torch, read_picture
 
 __all__ = [
+    "ALPHA",
     "Mask",
     "blur",
     "box",
@@ -41,16 +43,28 @@ Mask = NDArray[np.bool_]
 MaskSource = Union[Source, "PathLike[str]"]
 
 
-def read_mask(source: MaskSource, shape: tuple[int, int] | None = None, *, max_pixels: int = MAX_PIXELS) -> Mask:
-    """Read a mask: white = repaint.
+ALPHA = "alpha"  # the word that names the picture's own transparency as the mask
 
-    A pixel is white when its luma is above one half. Transparency: where the visible pixels all have one colour and the
-    alpha channel varies, somebody has painted on an empty layer and what is opaque is white; else the mask is laid over
-    black. Arrays of integers that hold only 0 and 1 count as bool.
+
+def read_mask(
+    source: MaskSource,
+    shape: tuple[int, int] | None = None,
+    *,
+    mask_is: str | None = None,
+    picture: Picture | None = None,
+    say: Say = remark,
+    max_pixels: int = MAX_PIXELS,
+) -> Mask:
+    """Read a mask: white = repaint. Masks of other kinds are understood by the rule of `mask_rule`.
 
     Args:
-        source: as for `read_picture`; besides, bool arrays and tensors, and tensors (H, W) or (1, 1, H, W).
+        source: as for `read_picture`; besides, bool arrays and tensors, and tensors (H, W) or (1, 1, H, W); arrays of
+            integers that hold only 0 and 1 count as bool. With a picture, also the word "alpha".
         shape: (H, W) of the picture that it belongs to; None leaves the size unchecked.
+        mask_is: None or "auto" for the rule, or what of the mask is the hole: "alpha", "white", "black", "nonzero" or
+            "colour=#rrggbb"; see `mask_rule.hole_of`.
+        picture: that it belongs to, in place of the shape.
+        say: told in a sentence what was taken for the hole where that is not plain white on black; a warning otherwise.
         max_pixels: largest width times height, checked before decoding.
 
     Returns:
@@ -60,31 +74,49 @@ def read_mask(source: MaskSource, shape: tuple[int, int] | None = None, *, max_p
         MissingPicture: the file does not exist.
         PictureError: another size than the picture, NaN, or anything `read_picture` refuses.
     """
+    check_mask_is(mask_is)
+    if picture is not None:
+        shape = picture.shape
+        if isinstance(source, str) and source == ALPHA:
+            return mask_from_alpha(picture)
     mask = _from_flags(source)
+    if mask is not None and mask_is == "black":
+        mask = ~mask
     if mask is None:
         if is_torch(source) and source.ndim == 2:  # type: ignore[union-attr]
             source = source[None]  # type: ignore[index]
-        mask = _from_picture(read_picture(source, max_pixels=max_pixels))
+        mask = hole_of(read_picture(source, max_pixels=max_pixels), mask_is, say)
     if shape is not None and mask.shape != tuple(shape):
-        raise PictureError(
+        what = (
             f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels and the picture is {shape[1]} x {shape[0]} "
-            "(width x height), expected the same size; resize or crop the mask to the picture."
+            "(width x height), expected the same size; "
         )
+        if mask.shape == tuple(shape)[::-1]:
+            raise PictureError(
+                f"{what}the mask lies on its side: a photo is turned upright by its EXIF orientation, so turn the mask "
+                "by a quarter, or draw it on an upright copy of the photo."
+            )
+        raise PictureError(f"{what}resize or crop the mask to the picture.")
     return mask
 
 
 def mask_from_alpha(picture: Picture) -> Mask:
-    """What is transparent (alpha below one half) is to be repainted.
+    """What is not opaque is to be repainted, so that nothing see-through is left, at soft edges neither.
 
     Returns:
         bool (H, W).
 
     Raises:
-        PictureError: the picture has no transparency.
+        PictureError: the picture has no transparency, or no opaque pixel.
     """
     if picture.alpha is None:
         raise PictureError("the picture has no alpha channel, expected transparent pixels as the mask; give a mask.")
-    return np.asarray(picture.alpha < picture.white / 2)
+    mask = np.asarray(picture.alpha < picture.white)
+    if not mask.any():
+        raise PictureError("the picture is opaque everywhere, expected transparent pixels as the mask; give a mask.")
+    if mask.all():
+        raise PictureError("no pixel of the picture is quite opaque, so that alpha leaves nothing known; give a mask.")
+    return mask
 
 
 def check_mask(mask: Mask) -> None:
@@ -197,6 +229,8 @@ def _from_flags(source: Any) -> Mask | None:
         return None
     if flags.dtype != bool and not (np.issubdtype(flags.dtype, np.integer) and flags.size and _zero_or_one(flags)):
         return None
+    if flags.dtype != bool and flags.ndim == 3 and flags.shape[2] in (2, 3, 4):  # a picture, if a dark one
+        return None
     while flags.ndim > 2 and flags.shape[0] == 1:
         flags = flags[0]
     if flags.ndim == 3 and flags.shape[2] == 1:
@@ -210,18 +244,6 @@ def _from_flags(source: Any) -> Mask | None:
 
 def _zero_or_one(flags: Array) -> bool:
     return bool(flags.min() >= 0 and flags.max() <= 1)
-
-
-def _from_picture(picture: Picture) -> Mask:
-    luma = picture.pixels[..., 0] if picture.grey else to_numpy(picture) @ LUMA
-    luma = luma / picture.white if picture.grey else luma
-    if picture.alpha is not None:
-        alpha = picture.alpha / picture.white
-        seen = picture.pixels[picture.alpha > 0]
-        if alpha.min() < alpha.max() and (seen == seen[0]).all():
-            return np.asarray(alpha > 0.5)
-        luma = luma * alpha
-    return np.asarray(luma > 0.5)
 
 
 def _around(mask: Mask, pixels: float) -> tuple[slice, slice]:

@@ -47,20 +47,6 @@ def test_tensor_masks():
         np.testing.assert_array_equal(masks.read_mask(source, (7, 9)), mask)
 
 
-def test_alpha_of_masks():
-    layer = np.zeros((4, 4, 4), np.uint8)
-    layer[1, 1] = (0, 0, 0, 255)  # a black stroke on an empty layer
-    np.testing.assert_array_equal(np.argwhere(masks.read_mask(layer)), [[1, 1]])
-    layer[2, 2] = (255, 255, 255, 255)  # two colours: over black
-    np.testing.assert_array_equal(np.argwhere(masks.read_mask(layer)), [[2, 2]])
-    opaque = np.full((2, 2, 4), 255, np.uint8)
-    assert masks.read_mask(opaque).all()
-    picture = Picture(np.zeros((1, 3, 3), np.uint8), np.array([[0, 127, 128]], np.uint8))
-    np.testing.assert_array_equal(masks.mask_from_alpha(picture), [[True, True, False]])
-    with pytest.raises(PictureError, match="alpha"):
-        masks.mask_from_alpha(Picture(np.zeros((1, 3, 3), np.uint8)))
-
-
 @pytest.mark.parametrize(
     ("source", "match"),
     [
