@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paintback.cli.bench_images import images, report, suites, superres, tune
-from paintback.cli.bench_jacobian import jacobian
+from paintback.cli.bench_images import images, report, suites, tune
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
 
 if TYPE_CHECKING:
+    from paintback.bench.posterior import Cell, Score
     from paintback.methods.base import Method
 
-__all__ = ["bench", "chosen", "method_of"]
+__all__ = ["bench", "chosen", "measured", "method_of", "write_results"]
 
 # With the names of all methods: the settings that were measured elsewhere, or that a page speaks of.
 VARIANTS = (
@@ -32,9 +32,6 @@ VARIANTS = (
 @click.group()
 def bench() -> None:
     """Measure the methods."""
-
-
-bench.add_command(jacobian)
 
 
 def method_of(text: str) -> Method:
@@ -96,7 +93,6 @@ def _numbers(text: str, option: str) -> list[int]:
     show_default=True,
     help="Times; linspace: 1 to 0.001, as Euler's in diffusers.",
 )
-@click.option("--picture", type=click.Choice(["lanpaint"]), help="This figure in place of the table.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
 @format_option
@@ -109,7 +105,6 @@ def posterior(
     seeds: int,
     schedule: str,
     grid: str,
-    picture: str | None,
     threads: int,
     out: Path,
     form: Format,
@@ -117,45 +112,47 @@ def posterior(
 ) -> None:
     """Measure methods against exact posteriors.
 
-    OUT gets posterior.json, posterior.md and posterior.png (KL against cost), or lanpaint.json, .md and .png for
-    --picture lanpaint. Every finished run is kept in OUT/cells.jsonl and not made again; delete that file after
-    changing a method's code.
+    OUT gets posterior.json, posterior.md and posterior.png (KL against cost). Every finished run is kept in
+    OUT/cells.jsonl and not made again; delete that file after changing a method's code.
     """
     numbers, wanted = _numbers(steps, "--steps"), _split(problems)
-    if picture is None:
-        _check_labels(methods := chosen(names))
+    _check_labels(methods := chosen(names))
     import torch
 
-    from paintback.bench import lanpaint_figure
     from paintback.bench import posterior as suite
     from paintback.bench import posterior_report as report
-    from paintback.images.encoding import write_whole
 
     report.pyplot()  # before the hours, not after
     torch.set_num_threads(threads)
-    if picture is None:
-        todo = suite.cells(methods, wanted, numbers, seeds, particles, schedule, grid)  # type: ignore[arg-type]
-    else:
-        todo = lanpaint_figure.cells(particles, seeds)
-    store = suite.Store(out / "cells.jsonl")
-    results = []
-    with working(len(todo), quiet=quiet) as bar:
-        for cell, score in suite.run(todo, store, lambda c: bar.part(f"{c.problem} {c.label}, {c.steps} steps")):
-            results.append((cell, score))
-    about = report.protocol(particles, seeds, schedule, grid)
+    todo = suite.cells(methods, wanted, numbers, seeds, particles, schedule, grid)  # type: ignore[arg-type]
+    results = measured(todo, out, quiet)
     rows = suite.summarise(results)
-    if picture is None:
-        refused: dict[tuple[str, str], list[str]] = {}
-        for row in rows:
-            if not row.evaluations:
-                refused.setdefault((row.label, row.note), []).append(row.problem)
-        for (label, note), where in refused.items():
-            remark(f"{label} was left out of {', '.join(dict.fromkeys(where))}: {note}")
-        rows = [row for row in rows if row.evaluations]
-        data, text, image = report.to_json(rows, about), report.markdown(rows, particles), report.plot(rows)
-    else:
-        data, text, image = lanpaint_figure.report(rows, about)
-    stem = picture or "posterior"
+    refused: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if not row.evaluations:
+            refused.setdefault((row.label, row.note), []).append(row.problem)
+    for (label, note), where in refused.items():
+        remark(f"{label} was left out of {', '.join(dict.fromkeys(where))}: {note}")
+    rows = [row for row in rows if row.evaluations]
+    data = report.to_json(rows, report.protocol(particles, seeds, schedule, grid))
+    write_results(out, "posterior", data, report.markdown(rows, particles), report.plot(rows), form)
+
+
+def measured(cells: Sequence[Cell], out: Path, quiet: bool) -> list[tuple[Cell, Score]]:
+    """The runs of a study on closed-form problems; those that OUT has are not made again."""
+    from paintback.bench import posterior as suite
+
+    store, results = suite.Store(out / "cells.jsonl"), []
+    with working(len(cells), quiet=quiet) as bar:
+        for cell, score in suite.run(cells, store, lambda c: bar.part(f"{c.problem} {c.label}, {c.steps} steps")):
+            results.append((cell, score))
+    return results
+
+
+def write_results(out: Path, stem: str, data: str, text: str, image: bytes, form: Format) -> None:
+    """Writes STEM.json, STEM.md and STEM.png to OUT, and says what was found on stdout."""
+    from paintback.images.encoding import write_whole
+
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{stem}{suffix}" for suffix in (".json", ".md", ".png")]
     for path, content in zip(paths, (data.encode(), text.encode(), image), strict=True):
@@ -310,5 +307,5 @@ def overhead(
     )
 
 
-for command in (suites, images, tune, report, superres):
+for command in (suites, images, tune, report):
     bench.add_command(command)

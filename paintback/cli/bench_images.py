@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ import click
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, table
 
 if TYPE_CHECKING:
-    from paintback.bench.images.benchmark import Setting
+    from paintback.bench.pictures.benchmark import Setting
 
-__all__ = ["images", "report", "suites", "superres", "tune"]
+__all__ = ["images", "report", "suites", "tune"]
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +44,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @format_option
 def suites(form: Format) -> None:
     """List the suites: what `bench images` and `bench tune` measure on."""
-    from paintback.bench.images.suite import load_suite, suite_names
+    from paintback.bench.pictures.suite import load_suite, suite_names
 
     rows, lines = [], []
     for suite in map(load_suite, suite_names()):
@@ -111,8 +110,8 @@ def images(
     """
     if budget is not None and seconds is not None:
         raise ValueError("Give --budget or --seconds, not both.")
-    from paintback.bench.images import benchmark, runner, summary
-    from paintback.bench.images.suite import load_suite
+    from paintback.bench.pictures import benchmark, runner, summary
+    from paintback.bench.pictures.suite import load_suite
 
     chosen = load_suite(suite)
     labels, fields = _labels(names, tuned)
@@ -147,8 +146,8 @@ def tune(suite: str, names: str, budget: int, trials: int, out: Path, form: Form
     Each method has as many trials, the first with its defaults. Say the same again to go on after an interruption.
     """
     from paintback import methods
-    from paintback.bench.images import benchmark, tuning
-    from paintback.bench.images.suite import load_suite
+    from paintback.bench.pictures import benchmark, tuning
+    from paintback.bench.pictures.suite import load_suite
 
     wanted = methods.names() if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
@@ -186,42 +185,13 @@ def report(results: Path, out: Path, data: Path | None, rows: int) -> None:
 
     OUT gets NAME.html, which holds all in one file, NAME.md, and its figures, NAME being the suite's.
     """
-    from paintback.bench.images import report as maker
+    from paintback.bench.pictures import report as maker
 
     remark("wrote " + ", ".join(map(str, maker.write_report(results, out, data=data, rows=rows))) + ".")
 
 
-@click.command()
-@click.option(
-    "--photos", required=True, type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of pictures."
-)
-@click.option("--methods", "names", default="fcs,psld,ldps,p2l", show_default=True, help="NAME[:field=value...],...")
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
-@click.option("--scale", type=click.IntRange(2, 8), default=4, show_default=True, help="Side over side.")
-@click.option("--sigma", type=click.FloatRange(0), default=0.05, show_default=True, help="Noise, where white is 1.")
-@click.option("--budget", type=click.IntRange(1), default=100, show_default=True, help="Evaluations and gradients.")
-@click.option("--crop", type=click.IntRange(32), default=64, show_default=True, help="Side of the crops, pixels.")
-@click.option("--limit", type=click.IntRange(1), help="How many pictures.  [default: all]")
-@click.option("--lpips", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Weights of LPIPS.")
-@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), help="Folder for what was made.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
-@format_option
-def superres(names: str, form: Format, photos: Path, **given: Any) -> None:
-    """Reduce photographs, add noise, and enlarge them again with methods at equal cost."""
-    from paintback.bench import enlarging
-    from paintback.cli.bench import method_of
-
-    texts = [part.strip() for part in names.split(",") if part.strip()]
-    labels = {text: method_of(text) if ":" in text else text for text in texts}
-    if not labels:
-        raise ValueError("--methods names no method; give names with commas between.")
-    rows = enlarging.compare_enlarging(photos, labels, **given)
-    plain = [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]  # some may be NaN
-    emit(form, plain, enlarging.table(rows))
-
-
 def _setting(given: dict[str, Any], fid: bool = False) -> Setting:
-    from paintback.bench.images.benchmark import Setting
+    from paintback.bench.pictures.benchmark import Setting
 
     return Setting(**given, fid=fid)
 
@@ -229,7 +199,7 @@ def _setting(given: dict[str, Any], fid: bool = False) -> Setting:
 def _labels(names: str, tuned: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Methods and their fields by label."""
     from paintback import methods
-    from paintback.bench.images import tuning
+    from paintback.bench.pictures import tuning
     from paintback.cli import fields as reader
     from paintback.models.catalogue import TRAINED
 

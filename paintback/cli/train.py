@@ -11,7 +11,7 @@ from paintback.cli.output import Format, emit, format_option, quiet_option
 from paintback.cli.train_classifier import classifier
 from paintback.cli.train_prior import loss, prior
 
-__all__ = ["train"]
+__all__ = ["parse_range", "train"]
 
 
 @click.group(commands=[prior, loss, classifier])
@@ -19,7 +19,8 @@ def train() -> None:
     """Train a model of your own."""
 
 
-def _range(text: str | None) -> tuple[int, int] | None:
+def parse_range(text: str | None) -> tuple[int, int] | None:
+    """The pictures that --only names, as (first, end)."""
     if text is None:
         return None
     first, _, end = text.partition(":")
@@ -53,10 +54,7 @@ def _range(text: str | None) -> tuple[int, int] | None:
     "--beta", type=click.FloatRange(0, min_open=True), default=0.2, show_default=True, help="Price of guidance."
 )
 @click.option(
-    "--sigma-low",
-    type=click.FloatRange(0),
-    multiple=True,
-    help="Below it the module is silent; with --measure any number of them, to compare.  [default: 0.5]",
+    "--sigma-low", type=click.FloatRange(0), default=0.5, show_default=True, help="Below it the module is silent."
 )
 @click.option("--exploration", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Std.")
 @click.option(
@@ -77,14 +75,6 @@ def _range(text: str | None) -> tuple[int, int] | None:
 )
 @click.option("--autocast", is_flag=True, help="The model computes in bfloat16 where that is safe.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@click.option(
-    "--measure",
-    type=click.IntRange(2),
-    metavar="N",
-    help="Train nothing: compare the guidance in --out, or the shipped one, with replacement on N pictures of --data.",
-)
-@click.option("--rival", type=click.Path(path_type=Path), help="Weights of `train amortized` to measure with it.")
-@click.option("--beside", multiple=True, metavar="METHOD", help="Another method to measure with it, with its defaults.")
 @click.option("--only", metavar="A:B", help="Of an IDX file, the pictures from A to B - 1.")
 @format_option
 @quiet_option
@@ -95,14 +85,11 @@ def aid(
     size: int,
     resume: bool,
     threads: int | None,
-    measure: int | None,
-    rival: Path | None,
-    beside: tuple[str, ...],
     only: str | None,
     form: Format,
     quiet: bool,
     lr: float,
-    sigma_low: tuple[float, ...],
+    sigma_low: float,
     **recipe: Any,
 ) -> None:
     """Train AID's guidance beside a model; `--method aid --set guidance=OUT/aid.safetensors` uses it.
@@ -113,32 +100,13 @@ def aid(
 
     from paintback.models import load
     from paintback.models.guidance import GuidanceConfig
-    from paintback.training import aid_quality
-    from paintback.training.aid import AidTraining, Autocast, export_guidance, train_aid
+    from paintback.training.aid import AidTraining, export_guidance, train_aid
     from paintback.training.data import open_pictures
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if measure is None and (len(sigma_low) > 1 or rival is not None or beside):
-        raise ValueError("Several --sigma-low, --rival and --beside go with --measure alone; leave them out to train.")
     backbone = load(model)
-    pictures = open_pictures(data, size=size, only=_range(only))
-    if measure is not None:
-        own = out / "aid.safetensors"
-        denoiser = Autocast(backbone.denoiser()) if recipe["autocast"] else backbone.denoiser()
-        rows = aid_quality.measure(
-            denoiser,
-            pictures,
-            str(own) if own.exists() else None,
-            count=measure,
-            rival=rival,
-            sigma_lows=sigma_low,
-            others=beside,
-            out=out,
-            progress=not quiet,
-        )
-        click.echo(aid_quality.to_json(rows) if form == "json" else aid_quality.table(rows))
-        return
+    pictures = open_pictures(data, size=size, only=parse_range(only))
     budget = sum(p.numel() for p in backbone.network.parameters()) / 100 if backbone.network is not None else 55_000
     training = AidTraining(learning_rate=lr, mirrored=recipe["actor"] == "score" and recipe["batch"] % 2 == 0, **recipe)
     weights = train_aid(
@@ -146,62 +114,10 @@ def aid(
         pictures,
         out,
         backbone=backbone.name,
-        network=GuidanceConfig(channels=backbone.channels, sigma_low=sigma_low[0] if sigma_low else 0.5).within(budget),
+        network=GuidanceConfig(channels=backbone.channels, sigma_low=sigma_low).within(budget),
         training=training,
         resume=resume,
         progress=not quiet,
     )
     export_guidance(weights, out / f"aid-{backbone.name}.safetensors")
-    emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))
-
-
-@train.command()
-@click.option("--model", required=True, help="The shipped model, or weights of `train prior`, that it starts from.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
-@click.option("--steps", type=click.IntRange(1), default=3000, show_default=True, help="Optimiser steps in all.")
-@click.option("--batch", type=click.IntRange(1), default=128, show_default=True, help="Pictures of a step.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.995, show_default=True, help="Averaging.")
-@click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
-@click.option("--resume", is_flag=True, help="Go on from the weights in --out.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of batches, masks and noise.")
-@click.option(
-    "--save-every", type=click.FloatRange(0), default=180.0, show_default=True, help="Seconds between checkpoints."
-)
-@click.option("--autocast", is_flag=True, help="Compute in bfloat16 where that is safe.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@format_option
-@quiet_option
-def amortized(
-    model: str,
-    data: Path,
-    out: Path,
-    size: int,
-    lr: float,
-    resume: bool,
-    threads: int | None,
-    form: Format,
-    quiet: bool,
-    **recipe: Any,
-) -> None:
-    """Train AID's rival, a copy of a model that takes the mask; `train aid --measure N --rival` compares the two."""
-    import torch
-
-    from paintback.models import load
-    from paintback.models.unet import UNet
-    from paintback.training.amortized import train_amortized
-    from paintback.training.data import open_pictures
-    from paintback.training.prior import PriorTraining
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    backbone = load(model)
-    if not isinstance(backbone.network, UNet):
-        raise ValueError(f"The rival is a copy of an embedded model, and {model!r} is none; see `paintback models`.")
-    pictures = open_pictures(data, size=size)
-    training = PriorTraining(learning_rate=lr, **recipe)
-    weights = train_amortized(
-        backbone.network, pictures, out, name=backbone.name, training=training, resume=resume, progress=not quiet
-    )
     emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))

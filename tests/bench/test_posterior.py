@@ -14,8 +14,6 @@ from torch import nn
 from paintback.bench import posterior
 from paintback.bench.cases import CASES, NOISE, Case, case
 from paintback.bench.guidance import optimal_guidance
-from paintback.bench.lanpaint_figure import cells as figure_cells
-from paintback.bench.lanpaint_figure import norm_ratio
 from paintback.bench.posterior import Cell, Score, Store, Summary, run, run_cell, summarise
 from paintback.bench.posterior_report import crossing, markdown, to_json
 from paintback.methods import get
@@ -234,36 +232,3 @@ def test_markdown_and_json() -> None:
     data = json.loads(to_json(rows, {"particles": 1000}))
     assert data["protocol"] == {"particles": 1000}
     assert data["rows"][1]["kl"] == 0.004 and data["rows"][1]["cost"] == 24
-
-
-# --------------------------------------------------------------------------------------------------- LanPaint's figure
-
-
-def test_norm_ratio_is_that_of_the_densities() -> None:
-    at, guidance = case("C"), 3.0
-    ratios = norm_ratio("C", guidance, particles=4000)
-    sigmas = [sigma for sigma, _ in ratios]
-    assert len(ratios) == 25 and sigmas == sorted(sigmas, reverse=True)
-    draw = torch.Generator().manual_seed(5)
-    for sigma, ratio in (ratios[4], ratios[15], ratios[-1]):
-        alpha = math.sqrt(1 - sigma**2)
-        x0 = torch.stack((at.posterior.sample(4000, draw)[:, 0], torch.full((4000,), 0.3).double()), dim=1)
-        z = alpha * x0 + sigma * torch.randn(4000, 2, generator=draw, dtype=torch.float64)
-        noised = at.prior.noised(alpha, sigma)
-        y = z[:, 1:].clone().requires_grad_()
-        joint = noised.log_prob(torch.cat((z[:, :1], y), dim=1)).sum()
-        (of_joint,) = torch.autograd.grad(joint, y)
-        (of_marginal,) = torch.autograd.grad(noised.marginal([1]).log_prob(y).sum(), y)
-        towards_y = -(y.detach() - alpha * 0.3) / sigma**2
-        exact = (of_joint - of_marginal) + (1 + guidance) * towards_y - guidance * of_marginal
-        kept = (1 + guidance) * towards_y - guidance * of_joint
-        dropped = exact - kept
-        assert ratio == pytest.approx(float(dropped.norm() / kept.norm()), rel=0.25)  # rare states near two modes
-
-
-def test_the_figure_has_all_its_runs() -> None:
-    made = figure_cells(4000, 2)
-    assert {c.problem for c in made} == {"A", "C", "D"}
-    assert {c.method.name for c in made} == {"lanpaint", "tfg", "mcg", "dps", "copaint", "ddrm", "replacement"}
-    texts = [json.dumps(c.key(), sort_keys=True) for c in made]
-    assert len(set(texts)) == len(texts)

@@ -19,7 +19,6 @@ from paintback.models.unet import UNet, UNetConfig
 from paintback.schedules import EDM
 from paintback.training.actor_critic import Learner, Rules, Task, exploration_std, rollout, running_cost
 from paintback.training.aid import AidTraining, _in_cells, export_guidance, levels, train_aid
-from paintback.training.aid_quality import measure, table
 from paintback.training.data import Pictures
 from paintback.training.masks import KINDS, mixed_masks, one_mask
 
@@ -280,29 +279,6 @@ def test_any_denoiser_is_a_backbone(tmp_path):
     assert costs == pytest.approx([costs[0]] * 3, rel=1e-4)
 
 
-def test_quality_is_measured_at_equal_evaluations(bars, tmp_path):
-    path = run(bars, tmp_path, steps=1, known="replaced")
-    rows = measure(bars, Bars(), str(path), count=30, steps=4, kinds=("box", "half"), out=tmp_path, progress=False)
-    assert [(row.mask, row.method) for row in rows] == [
-        (mask, method) for mask in ("box", "half") for method in ("replacement", "replacement, fixed noise", "aid")
-    ]
-    assert {row.evaluations for row in rows} == {4}
-    assert all(row.gain == 0 for row in rows[::3])
-    assert all(row.mean_mse < row.mse for row in rows)
-    assert table(rows).count("\n") == 7
-    assert (tmp_path / "quality-half.png").exists()
-
-
-def test_crops_of_one_picture_count_as_one():
-    from paintback.training.aid_quality import _interval
-
-    values = torch.tensor([[0.0, 1.0], [1.0, 2.0], [4.0, 4.0], [4.0, 6.0]])
-    mean, reach = _interval(values, [5, 5, 2, 2])
-    assert (mean, reach) == pytest.approx((2.75, 12.706 * (3.5 / 2**0.5) / 2**0.5), rel=1e-4)
-    assert _interval(values, [0, 1, 2, 3])[0] == pytest.approx(2.75)
-    assert math.isnan(_interval(values, [0, 0, 0, 0])[1])
-
-
 def test_exploring_in_squares():
     """Constant over squares that begin anywhere, and standard normal."""
     rng = torch.Generator().manual_seed(0)
@@ -398,7 +374,7 @@ def test_unknown_kind_of_mask():
 # --------------------------------------------------------------------------------------------------- command line
 
 
-def test_the_command_trains_and_measures(tmp_path, capsys):
+def test_the_command_trains_and_resumes(tmp_path):
     """On a model of two thousand numbers and sixteen pictures."""
     config = UNetConfig(channels=1, widths=(8, 8), blocks=1)
     save_file(UNet(config).state_dict(), tmp_path / "tiny.safetensors", {"config": json.dumps(config.to_dict())})
@@ -416,11 +392,10 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
         tmp_path / "out",
         "--quiet",
     ]
-    for more in (["--steps", 2, "--batch", 4, "--rollout", 3], ["--steps", 3, "--resume"], ["--measure", 2]):
+    for more in (["--steps", 2, "--batch", 4, "--rollout", 3], ["--steps", 3, "--resume"]):
         with pytest.raises(SystemExit) as stop:
             main([str(text) for text in [*usual, *more]])
         assert not stop.value.code
-    assert "| box | aid |" in capsys.readouterr().out
     header = load_guidance(tmp_path / "out" / "aid-tiny.safetensors")[1]
     assert (header["step"], header["backbone"], header["actor"]) == ("3", "tiny", "score")
 
