@@ -372,7 +372,8 @@ def main() -> None:
         "report_seeds": REPORT_SEEDS, "report_particles": REPORT_PARTICLES, "fields": FIELDS, "fixed": FIXED,
         "off_y": OFF_Y,
     }  # fmt: skip
-    lines = ",\n".join(json.dumps(entry, separators=(",", ":"), allow_nan=False) for entry in studies)
+    kept = [{**entry, "trials": len(entry["trials"])} for entry in studies]  # each trial stays in the folder
+    lines = ",\n".join(json.dumps(entry, separators=(",", ":"), allow_nan=False) for entry in kept)
     DATA.write_text(f'{{"protocol": {json.dumps(protocol)},\n"studies": [\n{lines}\n]}}\n', encoding="utf-8")
     fill(PAGE, tables(studies))
 
