@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import socket
 import sys
 from pathlib import Path
 
@@ -23,6 +25,32 @@ def _state() -> Path:
     else:
         base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return base / "paintback"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The address, ours from now on: who opens it at once waits a moment and is not refused.
+
+    Raises:
+        ValueError: if it cannot be had.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise ValueError(f"--host {host!r} is no address; give one of this machine, such as 127.0.0.1.") from None
+    sock = socket.socket(family, kind)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        raise ValueError(
+            f"Port {port} of {host} is taken; stop what uses it, or give another --port (0 for any free one)."
+            if error.errno == errno.EADDRINUSE
+            else f"--host {host} --port {port} cannot be had ({error.strerror}); give another one."
+        ) from None
+    return sock
 
 
 @click.command()
@@ -70,6 +98,7 @@ def serve(
     except ImportError as error:
         raise ValueError(f"The page needs {error.name}; pip install 'paintback[web]'.") from None
     from paintback.web.config import LOOPBACK, Config, Limits, offers
+    from paintback.web.connections import BACKLOG, limited, most_connections
 
     given: dict[str, str] = {}
     for pair in models:
@@ -89,15 +118,28 @@ def serve(
     )
     hosts = LOOPBACK | {name.lower() for name in names} | ({host.lower()} - {"0.0.0.0", "::"})
     config = Config(data or _state(), offers(given), limits, frozenset(hosts), token, workers, device, threads)
-    app = make_app(config)
+    sock = _bind(host, port)
+    try:
+        app = make_app(config)
+    except BaseException:
+        sock.close()
+        raise
     server = uvicorn.Server(
-        uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=3, server_header=False)
+        uvicorn.Config(
+            app,
+            http=limited(most_connections()),
+            ws="none",
+            backlog=BACKLOG,
+            log_level="error",
+            timeout_graceful_shutdown=3,
+            server_header=False,
+        )
     )
-    sock = server.config.bind_socket()
-    sock.listen(128)  # who opens the address at once waits a moment and is not refused
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{sock.getsockname()[1]}/" + (f"?token={token}" if token else ""))
     remark("serving; Ctrl-C ends it.")
+    if token:
+        remark("whoever has the token sees all jobs; give --data and --port of their own to people who must not.")
     if not at_home and not names:
         remark("other machines reach it by a name that --allow-host allows.")
     server.run(sockets=[sock])

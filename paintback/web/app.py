@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import secrets
 import threading
 import time
@@ -15,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from pydantic import ValidationError
 
 from paintback import __version__
 from paintback.images.errors import PictureError
@@ -27,7 +29,7 @@ from paintback.web.config import Config
 from paintback.web.preview import Progress
 from paintback.web.schemas import ID, JobRequest, JobView, Options, PictureView, Problem
 from paintback.web.security import Guard
-from paintback.web.store import FINISHED, QueueFullError, Store
+from paintback.web.store import FINISHED, NoRoomError, QueueFullError, Store, writing
 from paintback.web.worker import Worker, describe, job_of
 
 __all__ = ["make_app"]
@@ -47,9 +49,13 @@ EVENT = {
         "retry": {"type": "integer"},
     },
 }
+JOB = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}}}}
 TOGETHER = 2  # pictures that are decoded at once
 PULSE = 15.0  # seconds between signs of life on a quiet stream
 TICK = 0.1  # seconds between looks at a running job
+PURGE = 600.0  # seconds between looks at what is old
+
+log = logging.getLogger(__name__)
 
 PictureId = Annotated[str, Path(pattern=ID, description="Id of a picture.")]
 JobId = Annotated[str, Path(pattern=ID, description="Id of a job.")]
@@ -73,6 +79,7 @@ def make_app(config: Config) -> FastAPI:
         docs_url=None,  # these two load scripts from elsewhere
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        separate_input_output_schemas=False,
         responses={
             401: {"model": Problem, "description": "The token is missing."},
             403: {"model": Problem, "description": "Another site's page asks."},
@@ -80,12 +87,17 @@ def make_app(config: Config) -> FastAPI:
             422: {"model": Problem, "description": "The request is not understood."},
         },
     )
+    app.state.store = api.store
     app.add_middleware(Guard, hosts=config.hosts, token=config.token)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(NoRoomError, _no_room)
+    app.add_exception_handler(Exception, _broken)
     app.add_exception_handler(405, _not_allowed)
     missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is none of that id."}}
     many: dict[int | str, dict[str, Any]] = {429: {"model": Problem, "description": "As many as allowed already."}}
-    unread: dict[int | str, dict[str, Any]] = {400: {"model": Problem, "description": "The body is no text."}}
+    slow: dict[int | str, dict[str, Any]] = {408: {"model": Problem, "description": "The body came too slowly."}}
+    long: dict[int | str, dict[str, Any]] = {413: {"model": Problem, "description": "The body is too long."}}
+    no_room: dict[int | str, dict[str, Any]] = {507: {"model": Problem, "description": "The server has no room."}}
     unfit: dict[int | str, dict[str, Any]] = {
         409: {"model": Problem, "description": "It does not go together: picture, mask, model, method and its fields."}
     }
@@ -102,7 +114,8 @@ def make_app(config: Config) -> FastAPI:
         responses={
             413: {"model": Problem, "description": "Too large a file, or too many pixels."},
             415: {"model": Problem, "description": "No picture, or a damaged one."},
-            507: {"model": Problem, "description": "The server has no room for more."},
+            **slow,
+            **no_room,
         },
         openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(PICTURES, binary)}},
     )
@@ -114,15 +127,16 @@ def make_app(config: Config) -> FastAPI:
     app.add_api_route("/api/pictures/{picture}/view", api.view, tags=["pictures"], response_class=Response,
                       summary="As browsers can show it: upright, 8 bits, PNG", responses=view)  # fmt: skip
     app.add_api_route("/api/jobs", api.add_job, methods=["POST"], status_code=201, tags=["jobs"], summary="Ask for one",
-                      responses={**unread, **missing, **unfit, **many})  # fmt: skip
+                      responses={**missing, **slow, **unfit, **long, **many, **no_room},
+                      openapi_extra={"requestBody": JOB})  # fmt: skip
     app.add_api_route("/api/jobs", api.jobs, tags=["jobs"], summary="The newest 50")
     app.add_api_route("/api/jobs/{job}", api.job, tags=["jobs"], summary="One job, its results and how far it is",
                       responses=missing)  # fmt: skip
     app.add_api_route("/api/jobs/{job}", api.remove, methods=["DELETE"], status_code=204, tags=["jobs"],
                       summary="Forget a finished job and its results",
-                      responses={**missing, 409: {"model": Problem, "description": "It has not ended."}})  # fmt: skip
+                      responses={**missing, **no_room, 409: {"model": Problem, "description": "It runs."}})  # fmt: skip
     app.add_api_route("/api/jobs/{job}/stop", api.stop, methods=["POST"], tags=["jobs"], summary="Stop it",
-                      responses=missing)  # fmt: skip
+                      responses={**missing, **no_room})  # fmt: skip
     app.add_api_route(
         "/api/jobs/{job}/events",
         api.events,
@@ -152,7 +166,7 @@ class _Api:
         self.workers = [Worker(self.store, config, self.progress, self._choices) for _ in range(config.workers)]
         self.streams: Counter[str] = Counter()
         self.closing = False
-        self._decoding = threading.Semaphore(TOGETHER)
+        self._decoding = CapacityLimiter(TOGETHER)  # of threads of their own, so that all others stay free
         self._options: Options | None = None
         self._options_lock = threading.Lock()
 
@@ -162,13 +176,24 @@ class _Api:
         threading.Thread(target=self._choices, daemon=True).start()  # torch takes seconds to import; the page does not
         for worker in self.workers:
             worker.start()
+        purging = asyncio.create_task(self._purge())
         try:
             yield
         finally:
             self.closing = True
+            purging.cancel()
             for worker in self.workers:
-                await run_in_threadpool(worker.close)
+                await to_thread.run_sync(worker.close)
             self.store.close()
+
+    async def _purge(self) -> None:
+        while True:
+            try:
+                await to_thread.run_sync(self.store.purge, self.config.limits.days, self.config.limits.stored_bytes)
+            except Exception as error:
+                if not isinstance(error, NoRoomError):
+                    log.exception("What is old could not be removed; it is tried again.")
+            await asyncio.sleep(PURGE)
 
     def _choices(self) -> Options:
         with self._options_lock:
@@ -193,33 +218,43 @@ class _Api:
         """
         most = self.config.limits.upload_bytes
         large = f"{name!r} is larger than {most / 2**20:g} MiB, which is all this server takes; send a smaller file."
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > most:
-            raise HTTPException(413, large)
-        if self.store.stored_bytes() > 2 * self.config.limits.stored_bytes:
-            raise HTTPException(507, "The server's folder is full; try again later.")
+        self._check_room()
         path = self.store.files / f"{secrets.token_hex(16)}.part"
-        try:
-            size = 0
-            with path.open("xb") as file:
-                async for block in request.stream():
-                    size += len(block)
-                    if size > most:
-                        raise HTTPException(413, large)
-                    file.write(block)
-            return await run_in_threadpool(self._take, path, FilePath(name.replace("\\", "/")).name or "picture")
-        finally:
-            path.unlink(missing_ok=True)
+        with writing():
+            try:
+                with path.open("xb") as file:
+                    async for block in _body(request, most, large):
+                        file.write(block)
+                kept = FilePath(name.replace("\\", "/")).name or "picture"
+                return await to_thread.run_sync(self._take, path, kept, limiter=self._decoding)
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _check_room(self) -> None:
+        """Keeps what is left of the disk for results.
+
+        Raises:
+            NoRoomError: where that is little.
+        """
+        if self.store.spare_bytes() < self.config.limits.spare_bytes:
+            raise NoRoomError("The server's disk is nearly full; make room on it and try again.")
+        if self.store.stored_bytes() > 2 * self.config.limits.stored_bytes:
+            raise NoRoomError("The server keeps as many pictures as it may; try again later.")
 
     def _take(self, path: FilePath, name: str) -> PictureView:
         from paintback.images import read_picture, read_settings
 
+        limits = self.config.limits
+        wide = max(_sides(path))
+        if wide > limits.side:
+            raise HTTPException(
+                413, f"{name!r} is {wide} pixels long, expected at most {limits.side}; cut it in parts."
+            )
         try:
-            with self._decoding:
-                picture = read_picture(path, max_pixels=self.config.limits.pixels)
+            picture = read_picture(path, max_pixels=limits.pixels)
         except PictureError as error:
             text = str(error).replace(repr(str(path)), repr(name))
-            large = f"at most {self.config.limits.pixels};" in text
+            large = f"at most {limits.pixels};" in text
             text = text.replace("make it smaller, or raise max_pixels if you trust the file.", "make it smaller.")
             raise HTTPException(413 if large else 415, text) from None
         try:
@@ -258,32 +293,36 @@ class _Api:
         """What is known of a picture."""
         return self._picture_view(picture)
 
-    def view(self, picture: PictureId) -> Response:
+    async def view(self, picture: PictureId) -> Response:
         """The picture as a browser can show it, whatever its format."""
-        import io
-
-        from paintback.images import read_picture, to_pil
-
         row = self._row(picture)
-        buffer = io.BytesIO()
-        with self._decoding:
-            to_pil(read_picture(self.store.path(row["id"])).to_uint8()).save(buffer, "PNG", compress_level=1)
-        return Response(buffer.getvalue(), media_type="image/png", headers={"cache-control": "private, max-age=86400"})
+        data = await to_thread.run_sync(_shown, self.store.path(row["id"]), limiter=self._decoding)
+        return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=86400"})
 
     # jobs
 
-    def add_job(self, request: Request, job: JobRequest) -> JobView:
+    async def add_job(self, request: Request) -> JobView:
         """Puts a job into the queue. What is left open is filled in and comes back: method, fields, steps, seed."""
+        most = self.config.limits.body_bytes
+        large = f"The job is longer than {most} bytes, which is all that one may be; send pictures by /api/pictures."
+        data = b"".join([block async for block in _body(request, most, large)])
+        return await to_thread.run_sync(self._take_job, data, _client(request), limiter=self._decoding)
+
+    def _take_job(self, data: bytes, client: str) -> JobView:
+        try:
+            job = JobRequest.model_validate_json(data)
+        except ValidationError as error:
+            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
+        self._check_room()
         for picture in (job.photo, None if job.mask == "alpha" else job.mask):
             if picture is not None:
                 self._row(picture)
         try:
             complete = self._complete(job)
-            with self._decoding:
-                self._check(complete)
+            self._check(complete)
             new = self.store.add_job(
                 complete,
-                _client(request),
+                client,
                 most=self.config.limits.waiting,
                 most_per_client=self.config.limits.waiting_per_client,
             )
@@ -349,8 +388,11 @@ class _Api:
 
         row = self._row(request["photo"])
         left, top, right, bottom = request["outpaint"]
-        if (row["width"] + left + right) * (row["height"] + top + bottom) > self.config.limits.pixels:
-            raise ValueError(f"With what is added it has more than {self.config.limits.pixels} pixels; add less.")
+        width, height, limits = row["width"] + left + right, row["height"] + top + bottom, self.config.limits
+        if width * height > limits.pixels:
+            raise ValueError(f"With what is added it has more than {limits.pixels} pixels; add less.")
+        if max(width, height) > limits.side:
+            raise ValueError(f"With what is added it is more than {limits.side} pixels long; add less.")
         if request["mask"] is None and not any(request["outpaint"]):
             raise ValueError("There is neither a mask nor anything to add around the picture; give one of them.")
         job = job_of(self.store, request, self.config)
@@ -430,6 +472,43 @@ def _event(name: str, data: Any) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
+async def _body(request: Request, most: int, large: str) -> AsyncIterator[bytes]:
+    """A request's body in blocks; one that is too long is refused as soon as that is known.
+
+    Raises:
+        HTTPException: with `large`.
+    """
+    declared, size = request.headers.get("content-length", "0"), 0
+    if declared.isdecimal() and int(declared) > most:
+        raise HTTPException(413, large)
+    async for block in request.stream():
+        size += len(block)
+        if size > most:
+            raise HTTPException(413, large)
+        yield block
+
+
+def _sides(path: FilePath) -> tuple[int, int]:
+    """Width and height as the head of a file tells them; zeros where it does not, which `read_picture` explains."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")) as head:
+            return head.size
+    except Exception:  # damaged files raise whatever comes
+        return 0, 0
+
+
+def _shown(path: FilePath) -> bytes:
+    import io
+
+    from paintback.images import read_picture, to_pil
+
+    buffer = io.BytesIO()
+    to_pil(read_picture(path).to_uint8()).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def _client(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
@@ -440,6 +519,15 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:] if part != "__root__")
     return JSONResponse({"detail": f"{where or 'The request'}: {first['msg']}."}, 422)
+
+
+async def _no_room(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 507)
+
+
+async def _broken(request: Request, error: Exception) -> JSONResponse:
+    """What nobody thought of; Starlette logs it."""
+    return JSONResponse({"detail": "Something went wrong within the server; what it printed says more."}, 500)
 
 
 async def _not_allowed(request: Request, error: Exception) -> JSONResponse:

@@ -20,18 +20,23 @@ class Limits:
 
     Attributes:
         upload_bytes: of one picture.
+        body_bytes: of any other request.
         pixels: of one picture, and of a picture with what is to be added around it.
+        side: pixels of the longer side, likewise.
         samples: of one job.
         waiting: jobs in the queue.
         waiting_per_client: of one address.
         streams_per_client: event streams that one address may hold open.
         seconds: of one job; it is stopped then.
         days: after which finished jobs and unused pictures are removed.
-        stored_bytes: of all pictures; the oldest finished jobs go first.
+        stored_bytes: of all pictures; uploads that no job needs go first, then the oldest finished jobs.
+        spare_bytes: of the disk that uploads and new jobs leave to the results.
     """
 
     upload_bytes: int = 64 * 2**20
+    body_bytes: int = 2**20
     pixels: int = 24_000_000
+    side: int = 32_767
     samples: int = 16
     waiting: int = 200
     waiting_per_client: int = 64
@@ -39,6 +44,7 @@ class Limits:
     seconds: float = 3600.0
     days: float = 30.0
     stored_bytes: int = 4 * 2**30
+    spare_bytes: int = 32 * 2**20
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ class Progress:
         fraction: of the whole job that is done, by cost.
         seconds: since the job began.
         left: seconds to go, or None where that is not known yet.
+        note: what it waits for, in a sentence, or None.
         version: grows with every step.
         view: the latest preview.
         view_version: grows with every preview.
@@ -119,19 +120,34 @@ class Progress:
     fraction: float = 0.0
     seconds: float = 0.0
     left: float | None = None
+    note: str | None = None
     version: int = 0
     view: View | None = None
     view_version: int = 0
     stages: list[Stage] = field(default_factory=list, repr=False)
     began: float = field(default_factory=time.monotonic, repr=False)
+    _painting: float = field(default=0.0, repr=False)
     _stage: int = field(default=-1, repr=False)
     _next_view: float = field(default=0.0, repr=False)
     _skipped: int = field(default=0, repr=False)
 
+    def elapsed(self) -> float:
+        """Seconds since the job began."""
+        return time.monotonic() - self.began
+
+    def painted(self) -> float:
+        """Seconds since the first sample began."""
+        return time.monotonic() - self._painting
+
+    def say(self, note: str | None) -> None:
+        """Notes what the job waits for."""
+        self.note = note
+        self.version += 1
+
     def begin_sample(self, number: int, stages: list[Stage]) -> None:
         """The next sample begins; those that an earlier run left cost nothing now."""
         if not self.stages:
-            self._skipped = number - 1
+            self._skipped, self._painting = number - 1, time.monotonic()
         self.sample, self.stages, self._stage = number, stages, -1
         self.step, self.steps = 0, sum(stage.steps for stage in stages)
         self.version += 1
@@ -149,7 +165,7 @@ class Progress:
         self.fraction = (self.sample - 1 + done / whole) / self.samples
         now = time.monotonic()
         self.seconds = now - self.began
-        self.left = self.seconds / own * (self.samples - self._skipped - own) if own > 0 else None
+        self.left = (now - self._painting) / own * (self.samples - self._skipped - own) if own > 0 else None
         if x0 is not None and now >= self._next_view:
             self.view = _view(inpainter, stage, x0)
             self.view_version += 1

@@ -97,6 +97,7 @@ class ProgressView(BaseModel):
     fraction: float
     seconds: float
     left: float | None
+    note: str | None = Field(description="What it waits for.")
 
 
 class JobView(BaseModel):

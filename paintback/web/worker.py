@@ -1,18 +1,24 @@
-"""The worker: a thread that takes the oldest job, paints its samples one after another, and keeps each at once."""
+"""The worker: a thread that takes the oldest job, paints its samples one after another, and keeps each at once.
+
+It outlives everything but the server: one job's failure is told to its owner, and where the disk is full it holds what
+it has until there is room.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from paintback.stopping import Stopped, stoppable
 from paintback.web.config import Config
 from paintback.web.preview import Progress, plan, spread
-from paintback.web.store import Store
+from paintback.web.store import NoRoomError, State, Store
 
 if TYPE_CHECKING:
     from paintback.batch.job import Job
@@ -23,11 +29,21 @@ if TYPE_CHECKING:
 __all__ = ["Worker", "describe", "job_of"]
 
 LOADED = 2  # models that a worker keeps
-PURGE = 600.0  # seconds
+IDLE = 5.0  # seconds between looks at the queue that nobody asked for
+FULL = 1.0  # seconds between attempts to write on a full disk
+SURE = 2.0  # times the time limit that a job must be expected to take to be given up at its first steps
+EARLY = 10.0  # seconds of painting, after which its speed is taken for known
+
+_T = TypeVar("_T")
+log = logging.getLogger(__name__)
 
 
 class _LateError(Exception):
-    """A job took longer than it may."""
+    """A job takes longer than it may; the message says what is known."""
+
+
+class _LeftError(Exception):
+    """The server goes down; the job waits again."""
 
 
 def job_of(store: Store, request: dict[str, Any], config: Config) -> Job:
@@ -88,51 +104,88 @@ class Worker(threading.Thread):
         self._ready = ready
         self.store, self.config, self.progress = store, config, progress
         self._wake, self._closing = threading.Event(), False
-        self._job: str | None = None
-        self._inpainter: Inpainter | None = None
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
-        self._purged = 0.0
 
     def wake(self) -> None:
         """There is a new job, or one is to stop."""
-        if self._job is not None and self._inpainter is not None and self.store.stopping(self._job):
-            self._inpainter.interrupt = True
         self._wake.set()
 
     def close(self, timeout: float = 10.0) -> None:
         """Leaves the running job, which waits again, and ends."""
         self._closing = True
-        if self._inpainter is not None:
-            self._inpainter.interrupt = True
         self._wake.set()
         self.join(timeout)
 
-    def _left(self) -> bool:
-        """Whether the server is going down; asked anew, since another thread says so."""
-        return self._closing
+    def _asked(self, job: str) -> bool:
+        """Whether a job is to go no further; asked before every evaluation."""
+        return self._closing or self.store.stopping(job)
 
     def run(self) -> None:
         """The thread's work."""
-        self._ready()
         while not self._closing:
             self._wake.clear()
-            if time.monotonic() - self._purged > PURGE or not self._purged:
-                self.store.purge(self.config.limits.days, self.config.limits.stored_bytes)
-                self._purged = time.monotonic()
-            row = self.store.claim()
-            if row is None:
-                self._wake.wait(5.0)
-                continue
-            self._job = row["id"]
             try:
-                self._run_job(row)
-            except Exception as error:  # one job's failure is told to its owner and the next one runs
-                self.store.finish(row["id"], "failed", self._explain(error))
+                self._ready()
+                row = self.store.claim()
+            except Exception as error:  # a full disk, or what nobody thought of: the queue goes on when it can
+                if not isinstance(error, NoRoomError):
+                    log.exception("The queue could not be read; it is tried again.")
+                self._wake.wait(FULL)
+                continue
+            if row is None:
+                self._wake.wait(IDLE)
+                continue
+            try:
+                self._run_to_end(row)
+            except _LeftError:  # the next start finds it waiting, or running and lets it wait again
+                pass
+            except Exception:
+                log.exception("The end of a job could not be written down.")
             finally:
-                self._job = self._inpainter = None
                 self.progress.pop(row["id"], None)
 
-    def _run_job(self, row: dict[str, Any]) -> None:
+    def _run_to_end(self, row: dict[str, Any]) -> None:
+        ended: tuple[State, str | None, tuple[str, float] | None]
+        try:
+            ended = self._run_job(row)
+        except _LeftError:
+            raise
+        except Exception as error:  # one job's failure is told to its owner and the next one runs
+            ended = "failed", self._explain(error), None
+        self._when_there_is_room(lambda: self.store.finish(row["id"], *ended), self.progress.get(row["id"]))
+
+    def _when_there_is_room(
+        self, work: Callable[[], _T], progress: Progress | None, given_up: Callable[[], bool] = lambda: False
+    ) -> _T:
+        """Does what writes, again and again while the disk is full.
+
+        Raises:
+            _LeftError: if the server goes down meanwhile.
+            NoRoomError: if it is given up.
+        """
+        while True:
+            try:
+                done = work()
+            except NoRoomError as error:
+                if self._closing:
+                    raise _LeftError from error
+                if given_up():
+                    raise
+                if progress is not None and progress.note is None:
+                    progress.say(f"{error} What is painted is kept until then.")
+                self._wake.wait(FULL)
+                self._wake.clear()
+            else:
+                if progress is not None and progress.note is not None:
+                    progress.say(None)
+                return done
+
+    def _run_job(self, row: dict[str, Any]) -> tuple[State, str | None, tuple[str, float] | None]:
+        """Paints what is missing of a job; returns how it ended.
+
+        Raises:
+            _LeftError: if the server goes down.
+        """
         from paintback.batch.job import completed, prepare, weights_digest
 
         identifier, request = row["id"], row["request"]
@@ -144,26 +197,30 @@ class Worker(threading.Thread):
         job = completed(job, inpainter, {**given, "weights": weights_digest(job.model)})
         stages = plan(inpainter, job, mask)
         made = {output["number"]: output for output in row["outputs"]}
-        self._inpainter, inpainter.interrupt = inpainter, False
         for number in range(1, request["samples"] + 1):
             if number in made:
                 continue
-            if self._closing or self.store.stopping(identifier):
+            if self._asked(identifier):
                 break
             progress.begin_sample(number, stages)
-            seed = request["seed"] + number - 1
-            output = self._paint(replace(job, seed=seed), picture, mask, progress)
-            if self._left():  # half done: it runs again
+            one = replace(job, seed=request["seed"] + number - 1)
+            try:
+                output = self._paint(inpainter, one, identifier, picture, mask, progress)
+            except Stopped:  # before there was anything to show
                 break
-            self._keep(identifier, number, request, replace(job, seed=seed), picture, output)
+            if self._closing:  # half done: it runs again
+                break
+            try:
+                self._keep(identifier, number, request, one, picture, output, progress)
+            except NoRoomError:  # stopped while it waited for room
+                break
             if output.stopped:
                 break
-        if self.store.stopping(identifier):
-            self.store.finish(identifier, "stopped", None, self._spread(identifier, mask))
-        elif self._closing:
-            self.store.release(identifier)
-        else:
-            self.store.finish(identifier, "done", None, self._spread(identifier, mask))
+        if self._closing and not self.store.stopping(identifier):
+            with suppress(NoRoomError):
+                self.store.release(identifier)
+            raise _LeftError
+        return "stopped" if self.store.stopping(identifier) else "done", None, self._spread(identifier, mask, progress)
 
     def _load(self, job: Job) -> Inpainter:
         from paintback.batch.job import load
@@ -175,44 +232,64 @@ class Worker(threading.Thread):
         self._loaded.move_to_end(job.model)
         return self._loaded[job.model]
 
-    def _paint(self, job: Job, picture: Picture, mask: Mask, progress: Progress) -> Output:
+    def _paint(
+        self, inpainter: Inpainter, job: Job, identifier: str, picture: Picture, mask: Mask, progress: Progress
+    ) -> Output:
         import torch
 
         from paintback.batch.job import chosen_method
 
-        inpainter = self._inpainter
-        assert inpainter is not None
-        late = False
+        most = self.config.limits.seconds
+
+        def over() -> bool:
+            return progress.elapsed() > most or self._asked(identifier)
 
         def step(inpainter: Inpainter, index: int, t: float, state: dict[str, Any]) -> None:
-            nonlocal late
             progress.took_step(inpainter, index, state["x0"])
-            late = progress.seconds > self.config.limits.seconds
-            if late or self._closing or self.store.stopping(self._job or ""):
-                inpainter.interrupt = True
+            whole = progress.seconds + (progress.left or 0)
+            if progress.painted() > min(EARLY, most / 20) and whole > SURE * most:
+                raise _LateError(
+                    f"It would take {spoken(whole)}, and a job may take {spoken(most)} here; ask for fewer steps or "
+                    "samples, a faster method, or a smaller picture."
+                )
+            inpainter.interrupt = over()
 
         inpainter.set_progress_bar_config(disable=True)
-        output = inpainter(
-            image=picture,
-            mask_image=mask,
-            prompt=job.prompt,
-            negative_prompt=job.negative_prompt,
-            method=chosen_method(job),
-            num_inference_steps=job.steps,
-            guidance_scale=job.guidance,
-            generator=[torch.Generator().manual_seed(job.seed)],
-            mask_blur=job.blur,
-            height=job.height,
-            width=job.width,
-            output_type="picture",
-            callback_on_step_end=step,
-        )
-        if late:
-            raise _LateError
+        late = f"It took longer than {spoken(most)} and was stopped; ask for less."
+        try:
+            with stoppable(over):
+                output = inpainter(
+                    image=picture,
+                    mask_image=mask,
+                    prompt=job.prompt,
+                    negative_prompt=job.negative_prompt,
+                    method=chosen_method(job),
+                    num_inference_steps=job.steps,
+                    guidance_scale=job.guidance,
+                    generator=[torch.Generator().manual_seed(job.seed)],
+                    mask_blur=job.blur,
+                    height=job.height,
+                    width=job.width,
+                    output_type="picture",
+                    callback_on_step_end=step,
+                )
+        except Stopped:
+            if self._asked(identifier):
+                raise
+            raise _LateError(late) from None
+        if output.stopped and not self._asked(identifier):
+            raise _LateError(late)
         return output
 
     def _keep(
-        self, identifier: str, number: int, request: dict[str, Any], job: Job, picture: Picture, output: Output
+        self,
+        identifier: str,
+        number: int,
+        request: dict[str, Any],
+        job: Job,
+        picture: Picture,
+        output: Output,
+        progress: Progress,
     ) -> None:
         """Writes a sample with its settings. They name files as people do, and the page's own ids besides."""
         from paintback.images.encoding import encode
@@ -229,9 +306,6 @@ class Worker(threading.Thread):
         }
         name = f"{photo.stem}-{job.method}-{job.seed}.png"
         data = encode(made, Path("result.png"), settings)
-        kept = self.store.add_picture(
-            data, kind="output", name=name, size=made.size, media="image/png", about=describe(made)
-        )
         about = {
             "evaluations": output.evaluations,
             "vjps": output.vjps,
@@ -239,9 +313,20 @@ class Worker(threading.Thread):
             "peak_memory_bytes": output.peak_memory_bytes,
             "stopped": output.stopped,
         }
-        self.store.add_output(identifier, number, kept, job.seed, about)
 
-    def _spread(self, identifier: str, mask: Mask) -> tuple[str, float] | None:
+        def keep() -> None:
+            kept = self.store.add_picture(
+                data, kind="output", name=name, size=made.size, media="image/png", about=describe(made)
+            )
+            try:
+                self.store.add_output(identifier, number, kept, job.seed, about)
+            except NoRoomError:
+                self.store.discard(kept)
+                raise
+
+        self._when_there_is_room(keep, progress, lambda: self.store.stopping(identifier))
+
+    def _spread(self, identifier: str, mask: Mask, progress: Progress) -> tuple[str, float] | None:
         from paintback.images import read_picture
         from paintback.images.encoding import encode
 
@@ -251,8 +336,14 @@ class Worker(threading.Thread):
             return None
         made, largest = spread([read_picture(self.store.path(one["picture"])) for one in outputs], mask)
         data = encode(made, Path("spread.png"))
-        kept = self.store.add_picture(data, kind="spread", name="spread.png", size=made.size, media="image/png")
-        return kept, largest
+
+        def keep() -> str:
+            return self.store.add_picture(data, kind="spread", name="spread.png", size=made.size, media="image/png")
+
+        try:
+            return self._when_there_is_room(keep, progress, lambda: self.store.stopping(identifier)), largest
+        except NoRoomError:
+            return None
 
     def _about(self, picture: str | None) -> dict[str, Any]:
         row = None if picture is None else self.store.picture(picture)
@@ -260,11 +351,18 @@ class Worker(threading.Thread):
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, _LateError):
-            return f"It took longer than {self.config.limits.seconds:g} s and was stopped; ask for less."
+            return str(error)
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return "Out of memory; make the picture or the hole smaller."
         text = " ".join(str(error).split()).replace(str(self.store.files), "").replace(str(self.store.folder), "")
         return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text or 'no message'}"
+
+
+def spoken(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def describe(picture: Picture) -> dict[str, Any]:

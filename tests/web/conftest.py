@@ -54,16 +54,21 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts `paintback serve` on a folder; all are ended after the test."""
     servers: list[Server] = []
 
-    def start(*arguments: str) -> Server:
+    def start(*arguments: str, descriptors: int | None = None) -> Server:
         command = [sys.executable, "-m", "paintback", "serve", "--port", "0", "--data", str(tmp_path / "served")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [*command, "--threads", "1", *arguments], stdout=subprocess.PIPE, text=True, env=environment
-        )
+        if descriptors is not None:
+            command = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command]
+        log = tmp_path / "served.log"
+        with log.open("a") as file:
+            process = subprocess.Popen(
+                [*command, "--threads", "1", *arguments], stdout=subprocess.PIPE, stderr=file, text=True,
+                env=environment,
+            )  # fmt: skip
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert url.startswith("http://"), f"paintback serve did not start; it ended with {process.poll()}"
-        server = Server(process, url)
+        assert url.startswith("http://"), f"paintback serve did not start: {log.read_text()}"
+        server = Server(process, url, log)
         servers.append(server)
         return server
 

@@ -75,6 +75,7 @@ class Server:
 
     process: subprocess.Popen[str]
     url: str
+    log: Path
 
     def kill(self) -> None:
         """As the machine's power does it."""

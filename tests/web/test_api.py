@@ -6,7 +6,6 @@ import io
 import json
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,8 +280,9 @@ def test_a_running_job_stops_and_keeps_the_last_prediction(site) -> None:
 
 def test_a_job_that_takes_too_long_fails(open_site) -> None:
     site = open_site(limits=Limits(seconds=0.2))
-    end = site.wait(site.ask(**site.pictures(), steps=1000)["id"])
-    assert end["state"] == "failed" and "longer than 0.2 s" in end["error"]
+    for _ in range(2):  # while the model is loaded, and after
+        end = site.wait(site.ask(**site.pictures(), steps=1000)["id"])
+        assert end["state"] == "failed" and " 0.2 s " in end["error"] and end["error"].endswith(".")
 
 
 def test_one_failure_does_not_keep_the_next_job(site) -> None:
@@ -315,37 +315,6 @@ def test_a_server_that_goes_down_leaves_its_job_waiting(open_site) -> None:
 def test_one_folder_one_server(site) -> None:
     with pytest.raises(ValueError, match="Another paintback serve"):
         Store(site.config.data)
-
-
-def test_the_store_after_a_sudden_death(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    picture = store.add_picture(b"1", kind="upload", name="a", size=(1, 1), media="image/png")
-    request = {"photo": picture, "samples": 2}
-    ran, stopping, waits = (store.add_job(request, "me", most=9, most_per_client=9) for _ in range(3))
-    assert store.claim()["id"] == ran
-    store.add_output(ran, 1, store.add_picture(b"2", kind="output", name="b", size=(1, 1), media="image/png"), 0, {})
-    lost = store.add_picture(b"3", kind="output", name="c", size=(1, 1), media="image/png")  # its row never came
-    with pytest.raises(Exception, match="UNIQUE"):
-        store.add_output(ran, 1, lost, 0, {})
-    assert store.claim()["id"] == stopping
-    assert store.stop(stopping) == "running"
-    (store.files / "half.part").write_bytes(b"4")
-    store.close()
-    store = Store(tmp_path)
-    assert [store.job(job)["state"] for job in (ran, stopping, waits)] == ["waiting", "stopped", "waiting"]
-    assert store.picture(lost) is None and sorted(path.read_bytes() for path in store.files.iterdir()) == [b"1", b"2"]
-    for _ in range(4):  # it is what kills the server
-        assert store.claim()["id"] == ran
-        store.close()
-        store = Store(tmp_path)
-    assert store.job(ran)["state"] == "failed" and "died" in store.job(ran)["error"]
-    store.purge(days=0, most_bytes=10**9)
-    assert store.job(ran) is None and store.job(waits)["state"] == "waiting"
-    assert store.picture(picture) is not None  # the waiting job needs it
-    store.stop(waits)
-    store.purge(days=0, most_bytes=10**9)
-    assert store.jobs() == [] and list(store.files.iterdir()) == []
-    store.close()
 
 
 def test_options_say_what_there_is(shared: Site) -> None:
