@@ -157,7 +157,7 @@ class LayerInference(Fcs):
         rows = 2 if known is None else len(known)
         inside = torch.zeros_like(run.memory["inside"]) if known is None else known & run.memory["inside"]
         y = picture.expand(rows, *picture.shape[1:])
-        run.bind(y, inside.expand(y.shape), torch.where(inside, y, 0.0))
+        run.give(y, inside)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ddim
-from paintback.methods.replacement import replace_known
+from paintback.methods.known import replace_known
 
 
 @dataclass(frozen=True)

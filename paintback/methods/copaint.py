@@ -32,7 +32,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, ddim, option
-from paintback.methods.dps import misfit, sizes
+from paintback.methods.linear import misfit, sizes
 from paintback.schedules import Coordinates
 
 

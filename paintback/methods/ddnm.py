@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import project
-from paintback.methods.travel import travel, travel_cost
+from paintback.methods.known import travel, travel_cost
+from paintback.methods.linear import project
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.replacement import replace_known
+from paintback.methods.known import replace_known
 
 
 @dataclass(frozen=True)

@@ -23,46 +23,14 @@ Cost of N intervals: N evaluations, N - 1 gradients.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.linear import adjoint, misfit, observed, unit
 from paintback.schedules import Coordinates
-
-__all__ = ["Dps", "adjoint", "misfit", "observed", "sizes", "unit"]
-
-
-def misfit(run: Run, x0: Tensor) -> Tensor:
-    """The residual y - A x0, of y's shape; 0 where the mask hides."""
-    return run.y - run.operator(x0) if run.operator else torch.where(run.known, run.y - x0, 0.0)
-
-
-def adjoint(run: Run, v: Tensor) -> Tensor:
-    """A^T v for v in the range of `misfit`: of the state's shape."""
-    return run.operator.transpose(v) if run.operator else v
-
-
-def sizes(v: Tensor) -> Tensor:
-    """(B, 1, ...) the L2 norm of every sample."""
-    size: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return size.reshape(-1, *[1] * (v.ndim - 1))
-
-
-def unit(v: Tensor) -> Tensor:
-    """Every sample divided by its L2 norm; 0 where it is 0."""
-    size = sizes(v)
-    return v / torch.where(size > 0, size, torch.ones_like(size))
-
-
-def observed(run: Run) -> Tensor:
-    """(B, 1, ...) the number of observed values of every sample."""
-    if run.operator:
-        return torch.full((run.batch, *[1] * (len(run.shape) - 1)), math.prod(run.y.shape[1:])).to(run.y)
-    return run.per_sample(run.known.flatten(1).sum(1)).to(run.y)
 
 
 @dataclass(frozen=True)
@@ -88,11 +56,7 @@ class Dps(Method):
         """One step t -> s."""
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
-        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + zeta * vjp(self.pull(run, at_t.x0))
-
-    def pull(self, run: Run, x0: Tensor) -> Tensor:
-        """Minus the gradient of the residual's norm with respect to x0."""
-        return adjoint(run, unit(misfit(run, x0)))
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + zeta * vjp(adjoint(run, unit(misfit(run, at_t.x0))))
 
     def vjps(self, num_inference_steps: int) -> int:
         """N - 1."""

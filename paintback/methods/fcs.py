@@ -50,8 +50,7 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Method, Run, Time, ddim, option
-from paintback.methods.dps import misfit, observed, sizes
-from paintback.methods.ldps import decoded
+from paintback.methods.linear import decoded, misfit, observed, sizes
 from paintback.schedules import VP, Coordinates, make_grid
 
 _FLOOR = 1e-7  # of max|e|, and of max|g| relative to it: below is rounding

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import first_picture, project_to_noise
+from paintback.methods.linear import first_picture, project_to_noise
 from paintback.schedules import Coordinates
 
 

@@ -11,7 +11,7 @@ No gradient goes through the network ("gradient skipping").
 loss "square" is |A x - y|^2 / 2, which does not depend on the size of the picture. Released codes take the gradient of
 |A x - y| itself: loss "norm", whose 10 steps of 0.9 move a picture by at most 9 in all, so that its settings do not
 carry over between sizes, and whose known entries end up to a away from y. Our norm is that of each sample. With
-"square", 10 steps of 0.9 (those of DING's comparison) leave 1e-10 of the residual. See `data_term` for operators.
+"square", 10 steps of 0.9 (those of DING's comparison) leave 1e-10 of the residual. See `linear` for operators.
 
 With the residual gone, known entries are x_s = y + sigma_s (x1 - x0): each step is one fixed-point iteration towards
 states whose prediction on known entries is y itself. On Gaussian toys that is close to the exact posterior in few
@@ -28,7 +28,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import LOSSES, Loss, descend
+from paintback.methods.linear import LOSSES, Loss, descend
 from paintback.schedules import Coordinates
 
 

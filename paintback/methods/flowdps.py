@@ -10,7 +10,7 @@ One step t -> s, in flow coordinates (alpha = 1 - sigma; other models are rescal
 
 loss "norm" with 3 steps of 15 is the authors' setting, for 768-pixel latents: the gradient of |A x - y| has length 1,
 so the same setting throws a small picture about. Ours is loss "square", |A x - y|^2 / 2, with 3 steps of 1, which for a
-mask are its minimiser exactly. Norms are those of each sample. For linear operators see `data_term`.
+mask are its minimiser exactly. Norms are those of each sample. For linear operators see `linear`.
 As sigma falls the picture is left to the model, by design: known entries drift from y (0.1 to 0.3 on toys, before the
 final paste). For noisy observations nothing changes.
 Cost of N intervals: N evaluations.
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import LOSSES, Loss, descend
+from paintback.methods.linear import LOSSES, Loss, descend
 from paintback.schedules import Coordinates
 
 

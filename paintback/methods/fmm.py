@@ -53,9 +53,8 @@ Cost of N intervals: (1 + `iterations`) (N + `cycles` `cycle_steps`) `particles`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -63,8 +62,10 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.dps import adjoint, sizes
-from paintback.methods.mmps import conjugate_gradient
+from paintback.methods.cycles import Cycles
+from paintback.methods.linear import adjoint, conjugate_gradient, sizes
+from paintback.methods.particles import Particles
+from paintback.methods.solvers import Exponential
 from paintback.schedules import Coordinates, Grid, log_snr
 
 
@@ -135,61 +136,39 @@ class Fmm(Method):
 
     def start(self, run: Run) -> Tensor:
         """Noise; the particles beyond the first of every sample are kept in the run."""
-        return self._keep(run, self._each(run, lambda: Method.start(self, run)))
+        paths = Particles(self.particles)
+        return paths.keep(run, paths.each(lambda: Method.start(self, run)))
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s; where it crosses `cycle_to`, the cycles too."""
-        x = self.move(run, self._all(run, x_t), t, s)
-        if self.cycles and _crosses(t, s, self.cycle_to):
-            path = self.way(run, s)
-            ratio = path[0].alpha / s.alpha
-            std = math.sqrt(max(0.0, path[0].sigma ** 2 - (ratio * s.sigma) ** 2))
-            for _ in range(self.cycles):
-                x = ratio * x + std * self._each(run, run.noise)
-                run.memory["before"] = None  # the slope of the last descent says nothing of this one
-                for here, there in pairwise(path):
-                    x = self.move(run, x, here, there)
-            run.memory["before"] = None
-        return self._keep(run, x)
-
-    def way(self, run: Run, s: Time) -> list[Time]:
-        """The times of a cycle that ends at s, even in ln(alpha / sigma); none is noisier than the run's first."""
-        top = min(self.cycle_from, run.times[0].ratio)
-        levels = torch.linspace(math.log(top), math.log(s.ratio), self.cycle_steps + 1, dtype=torch.float64).exp()
-        schedule = run.denoiser.schedule
-        return [*(schedule.at(float(schedule.time_of_ratio(level))) for level in levels[:-1]), s]
+        paths, cycles = Particles(self.particles), self._cycles
+        x = self.move(run, paths.all(run, x_t), t, s)
+        if cycles.count and cycles.crosses(t, s):
+            # the slope of the last descent says nothing of the next one
+            x = cycles.walk(run, x, s, self.move, lambda: paths.each(run.noise), lambda: run.memory.pop("before", None))
+        return paths.keep(run, x)
 
     def move(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step of the integrator."""
         x0, mean, _ = self.looks(run, x_t, t)
-        decay = t.alpha * s.sigma / (s.alpha * t.sigma)  # e^-l, 0 where alpha_t is
-        length = -math.log(decay) if decay else math.inf
+        by = Exponential.between(t, s, self.eta)
         drift, free, before = mean, x0, run.memory.get("before")
-        if self.order == 2 and before is not None and math.isfinite(length):
-            drift = mean + (mean - before[0]) * length / (2 * before[1])
-            free = x0 + (x0 - before[2]) * length / (2 * before[1])
-        run.memory["before"] = (mean, length, x0)
-        noisy = decay ** (self.eta**2)
-        gain, std = s.alpha * (1 - decay * noisy), s.sigma * math.sqrt(1 - noisy**2)
-        x: Tensor = s.sigma / t.sigma * noisy * x_t + gain * drift
+        if self.order == 2 and before is not None:
+            drift, free = by.ahead(mean, before[0], before[1]), by.ahead(x0, before[2], before[1])
+        run.memory["before"] = (mean, by.length, x0)
+        x: Tensor = by.keep * x_t + by.gain * drift
         if not self.eta:
             return x
-        noise = self._each(run, run.noise)
-        if self.particles > 1:
-            pull = (gain * (drift - free) / std).flatten(1).double()
-            change = -(pull * noise.flatten(1)).sum(1) - pull.square().sum(1) / 2
-            run.memory["log_weights"] = run.memory.get("log_weights", 0.0) + change
-        return x + std * noise
+        paths = Particles(self.particles)
+        noise = paths.each(run.noise)
+        paths.weigh(run, by.gain * (drift - free), noise, by.std)
+        return x + by.std * noise
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The conditional mean at the last time above 0; of one of the particles."""
-        _, mean, energy = self.looks(run, self._all(run, x_t), t)
-        if self.particles == 1:
-            return mean
-        weights = (run.memory.get("log_weights", 0.0) - energy.double() / 2).reshape(-1, self.particles).softmax(1)
-        drawn = run.generators.uniform(weights[:, 0])[:, None]
-        chosen = (weights.cumsum(1) < drawn).sum(1).clamp(max=self.particles - 1)
-        return mean[chosen + self.particles * torch.arange(len(chosen), device=chosen.device)]
+        paths = Particles(self.particles)
+        _, mean, energy = self.looks(run, paths.all(run, x_t), t)
+        return paths.choose(run, mean, -energy / 2)
 
     def conditional(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """x0', the mean of the picture given x_t and y."""
@@ -221,36 +200,14 @@ class Fmm(Method):
             x = torch.where(known, y, x)
         return x0, x, (gap * u).flatten(1).sum(1)
 
-    def _each(self, run: Run, draw: Callable[[], Tensor]) -> Tensor:
-        """One draw for every particle, those of a sample next to each other."""
-        if self.particles == 1:
-            return draw()
-        return torch.stack([draw() for _ in range(self.particles)], dim=1).flatten(0, 1)
-
-    def _keep(self, run: Run, x: Tensor) -> Tensor:
-        """The first particle of every sample, which is the run's state; all of them stay in the run."""
-        if self.particles == 1:
-            return x
-        run.memory["particles"] = x
-        return x[:: self.particles]
-
-    def _all(self, run: Run, x: Tensor) -> Tensor:
-        """All particles, of which x is the first of every sample."""
-        if self.particles == 1:
-            return x
-        kept: Tensor = run.memory["particles"]
-        return kept
+    @property
+    def _cycles(self) -> Cycles:
+        return Cycles(self.cycles, self.cycle_from, self.cycle_to, self.cycle_steps)
 
     def evaluations(self, num_inference_steps: int, times: Sequence[Time] | None = None) -> int:
         """(1 + iterations) (N + cycles cycle_steps) particles, no cycles where N = 1; exact for the given times."""
         if times is None:
-            crossed = num_inference_steps > 1
+            walked = num_inference_steps + (num_inference_steps > 1) * self.cycles * self.cycle_steps
         else:
-            crossed = any(_crosses(t, s, self.cycle_to) for t, s in pairwise(times[:-1]))
-        intervals = num_inference_steps if times is None else len(times) - 1
-        return self.particles * (1 + self.iterations) * (intervals + crossed * self.cycles * self.cycle_steps)
-
-
-def _crosses(t: Time, s: Time, level: float) -> bool:
-    """Whether a step begins above a noise level and ends at it or below."""
-    return t.ratio > level >= s.ratio
+            walked = len(times) - 1 + self._cycles.extra(times)
+        return self.particles * (1 + self.iterations) * walked

@@ -43,8 +43,8 @@ from torch import Tensor
 
 from paintback.denoiser import Codec, Prediction
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import unit
-from paintback.methods.replacement import replace_known
+from paintback.methods.known import replace_known
+from paintback.methods.linear import unit
 from paintback.schedules import Coordinates
 
 __all__ = ["GradPaint", "alignment"]

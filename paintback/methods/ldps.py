@@ -16,64 +16,47 @@ Cost of N intervals: N evaluations, N - 1 gradients, and as many through the dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from paintback.denoiser import Codec
-from paintback.methods.base import Run
-from paintback.methods.dps import Dps, unit
-
-__all__ = ["Ldps", "decoded", "picture_adjoint", "picture_misfit", "picture_observation"]
-
-
-def picture_observation(run: Run) -> tuple[Tensor, Tensor]:
-    """The observation as pictures: y and known, (B, C, H, W); for an operator, y and a mask of nothing."""
-    if run.operator or type(run.codec) is Codec:
-        return run.y, run.known
-    if run.picture is not None:
-        return run.picture
-    if "picture" not in run.memory:
-        y = run.codec.decode(run.y)
-        known = run.known.flatten(2).all(1).reshape(run.batch, 1, *run.shape[2:]).to(y)
-        run.memory["picture"] = y, F.interpolate(known, y.shape[2:], mode="nearest").bool().expand(y.shape)
-    observation: tuple[Tensor, Tensor] = run.memory["picture"]
-    return observation
-
-
-def picture_misfit(run: Run, picture: Tensor) -> Tensor:
-    """The residual y - A picture; 0 where the mask hides."""
-    y, known = picture_observation(run)
-    return y - run.operator(picture) if run.operator else torch.where(known, y - picture, 0.0)
-
-
-def picture_adjoint(run: Run, v: Tensor) -> Tensor:
-    """A^T v, a picture."""
-    return run.operator.transpose(v) if run.operator else v
-
-
-def decoded(run: Run, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """D(x0), and v -> (d D / d x0)^T v."""
-    with torch.enable_grad():
-        leaf = x0.detach().requires_grad_()
-        picture = run.codec.decode(leaf)
-    return picture.detach(), lambda v: torch.autograd.grad(picture, leaf, v, retain_graph=True)[0]
+from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.linear import adjoint, decoded, misfit, observed, picture_observation, unit
+from paintback.schedules import Coordinates
 
 
 @dataclass(frozen=True)
-class Ldps(Dps):
-    """LDPS; see the head of this file."""
+class Ldps(Method):
+    """LDPS; see the head of this file.
+
+    Attributes:
+        zeta: length of the pull.
+        normalise: zeta per observed value, in place of one for the whole picture.
+    """
 
     name: ClassVar[str] = "ldps"
     title: ClassVar[str] = "LDPS: DPS with the decoder inside the residual"
     paper: ClassVar[str] = "arXiv:2307.00619"
+    takes_operator: ClassVar[bool] = True
     decodes: ClassVar[bool] = True
+    needs_vjp: ClassVar[bool] = True
+
+    coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))
+    zeta: float = option(1.0, "length of the pull towards the observation", low=0.0)
+    normalise: bool = option(False, "zeta per observed value, whatever the picture's size")
+
+    def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
+        """One step t -> s."""
+        at_t, vjp = run.linearise(x_t, t)
+        zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + zeta * vjp(self.pull(run, at_t.x0))
 
     def pull(self, run: Run, x0: Tensor) -> Tensor:
         """Minus the gradient of the residual's norm with respect to x0, through the decoder."""
         picture, back = decoded(run, x0)
-        return back(picture_adjoint(run, unit(picture_misfit(run, picture))))
+        return back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
+
+    def vjps(self, num_inference_steps: int) -> int:
+        """N - 1."""
+        return num_inference_steps - 1

@@ -24,8 +24,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import misfit
-from paintback.methods.replacement import replace_known
+from paintback.methods.known import replace_known
+from paintback.methods.linear import misfit
 from paintback.schedules import Coordinates
 
 

@@ -24,7 +24,6 @@ Cost of N intervals: N evaluations, N `iterations` gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -33,78 +32,8 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import adjoint, misfit, sizes
+from paintback.methods.linear import adjoint, conjugate_gradient, gmres, misfit
 from paintback.schedules import Coordinates
-
-__all__ = ["Mmps", "conjugate_gradient", "gmres"]
-
-Apply = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Solves M u = b by conjugate gradients, every sample for itself.
-
-    Args:
-        apply: p -> (M p, W p), W any linear map whose value at the solution is wanted.
-        b: (B, ...).
-        iterations: applications of M.
-
-    Returns:
-        u, and W u.
-    """
-    u, image, r, p = torch.zeros_like(b), None, b, b
-    energy = sizes(r) ** 2
-    for _ in range(iterations):
-        m_p, w_p = apply(p)
-        bend = (p * m_p).flatten(1).sum(1).reshape(energy.shape)
-        step = torch.where(bend > 0, energy / torch.where(bend > 0, bend, torch.ones_like(bend)), 0.0)
-        step = torch.where(step.isfinite(), step, 0.0)
-        u = u + step * p
-        image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
-        r = r - step * m_p
-        last, energy = energy, sizes(r) ** 2
-        # a sample that broke down stands still from here on: its direction is 0
-        alive = (step > 0) & (last > 0)
-        p = torch.where(alive, r + energy / torch.where(last > 0, last, torch.ones_like(last)) * p, 0.0)
-    return u, u if image is None else image
-
-
-def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Solves M u = b by GMRES: the smallest residual over the Krylov space, every sample for itself.
-
-    Args:
-        apply: p -> (M p, W p), as for `conjugate_gradient`.
-        b: (B, ...).
-        iterations: applications of M.
-
-    Returns:
-        u, and W u.
-    """
-    basis: list[Tensor] = []
-    images: list[Tensor] = []
-    moved: list[Tensor] = []
-    v = b
-    for _ in range(iterations):
-        for other in basis + basis:  # twice is enough (Kahan and Parlett)
-            v = v - (v * other).flatten(1).sum(1).reshape(sizes(v).shape) * other
-        size, scale = sizes(v), sizes(moved[-1] if moved else b)
-        kept = size > 1e-5 * scale
-        v = torch.where(kept, v / torch.where(kept, size, torch.ones_like(size)), 0.0)
-        m_v, w_v = apply(v)
-        basis.append(v)
-        moved.append(m_v)
-        images.append(w_v)
-        v = m_v
-    # least squares over the images of the basis; columns of 0 (breakdown) get no weight
-    columns = torch.stack([m.flatten(1) for m in moved], dim=2).double()
-    weights = (torch.linalg.pinv(columns, rtol=10 * torch.finfo(b.dtype).eps) @ b.flatten(1).double()[..., None]).to(b)[
-        ..., 0
-    ]
-    parts = [(weights[:, k], basis[k], images[k]) for k in range(iterations)]
-    u = sum((w.reshape(sizes(e).shape) * e for w, e, _ in parts), torch.zeros_like(b))
-    image = sum((w.reshape(sizes(i).shape) * i for w, _, i in parts), torch.zeros_like(images[0]))
-    return u, image
-
 
 SOLVERS = {"cg": conjugate_gradient, "gmres": gmres}
 

@@ -10,7 +10,7 @@ No gradient goes through the network in this form.
 
 The paper tunes c for each task. Our choice is 0.5: half of the residual is removed at every step, so that it stays a
 guidance; at c = 1 it corrects x0 as `ddnm` does. loss "norm" takes |A x0 - y| of each sample instead, whose fitting c
-depends on the size of the picture. For linear operators see `data_term`. eta = 1 is DDPM's step, 0 DDIM's.
+depends on the size of the picture. For linear operators see `linear`. eta = 1 is DDPM's step, 0 DDIM's.
 For noisy observations nothing changes: c alone says how far y is followed.
 Cost of N intervals: N evaluations.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.data_term import LOSSES, Loss, descend
+from paintback.methods.linear import LOSSES, Loss, descend
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import unit
-from paintback.methods.ldps import decoded, picture_adjoint, picture_misfit, picture_observation
-from paintback.methods.mmps import conjugate_gradient
+from paintback.methods.linear import adjoint, conjugate_gradient, decoded, misfit, picture_observation, unit
 from paintback.schedules import Coordinates
 
 _SOLVE = 20  # iterations for the projection, which costs no network call
@@ -68,7 +66,7 @@ class P2l(Method):
             self.tune_prompt(run, x_t, t)
         at_t, vjp = run.linearise(x_t, t)
         picture, back = decoded(run, at_t.x0)
-        pull = vjp(back(picture_adjoint(run, unit(picture_misfit(run, picture)))))
+        pull = vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
         x0 = at_t.x0
         if self.period and (run.times.index(t) + 1) % self.period == 0:
             x0 = run.codec.encode(self.project(run, picture))
@@ -82,7 +80,7 @@ class P2l(Method):
         for k in range(1, self.prompt_steps + 1):
             at_t, vjp = run.linearise(x_t, t, condition=prompt)
             picture, back = decoded(run, at_t.x0)
-            gradient = vjp(back(picture_adjoint(run, -2 * picture_misfit(run, picture))))
+            gradient = vjp(back(adjoint(run, -2 * misfit(run, picture, picture_observation(run)))))
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
             moved = first / (1 - 0.9**k) / ((second / (1 - 0.999**k)).sqrt() + 1e-8)

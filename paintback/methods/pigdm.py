@@ -34,8 +34,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import misfit
-from paintback.methods.mmps import conjugate_gradient
+from paintback.methods.linear import conjugate_gradient, misfit
 from paintback.schedules import Coordinates
 
 _SOLVE = 30  # iterations in the measurements' space, where A A^T is well conditioned and costs no network call

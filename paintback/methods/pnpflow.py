@@ -5,7 +5,7 @@ Reference: Martin et al., PnP-Flow: Plug-and-Play Image Restoration with Flow Ma
 The state is the picture x. At every time t, noisy to clean:
     z  = x - gamma_t A^+ (A x - y),    gamma_t = step_size u^decay,   u = sigma_t / (alpha_t + sigma_t)
     x  = mean over `samples` draws of eps of  x0(alpha_t z + sigma_t eps, t)
-A^+ is A^T for a mask; see `data_term` for linear operators. u is the paper's 1 - t. Its exponent is tuned for each
+A^+ is A^T for a mask; see `linear` for linear operators. u is the paper's 1 - t. Its exponent is tuned for each
 task; 0.5 is that of box inpainting as far as we know (not checked), 0 a constant step (DING's comparison). Written
 with u, the rule needs no flow coordinates.
 x starts at A^+ y (y on known entries, else 0) or at the picture to refine; at t = 1 it has no influence.
@@ -23,7 +23,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import descend, first_picture
+from paintback.methods.linear import descend, first_picture
 
 
 @dataclass(frozen=True)

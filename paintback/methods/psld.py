@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.dps import unit
-from paintback.methods.ldps import decoded, picture_adjoint, picture_misfit, picture_observation
+from paintback.methods.linear import adjoint, decoded, misfit, picture_observation, unit
 from paintback.schedules import Coordinates
 
 
@@ -54,7 +53,7 @@ class Psld(Method):
         """One step t -> s."""
         at_t, vjp = run.linearise(x_t, t)
         picture, back = decoded(run, at_t.x0)
-        residual = back(picture_adjoint(run, unit(picture_misfit(run, picture))))
+        residual = back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
         pull = vjp(self.omega * residual + self.gamma * self.glue(run, at_t.x0))
         return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
 

@@ -14,7 +14,7 @@ The paper's Adam: step 0.1, momenta 0.9 and 0.99, lambda 0.25. Adam does not see
 for the paper's means, and one sample's step does not depend on the others. mu starts at A^+ y (y on known entries,
 else 0), or at the picture to refine.
 An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall short, and its spread is not
-the posterior's. For linear operators see `data_term`. The data term is not divided by sigma_y^2: for noisy observations
+the posterior's. For linear operators see `linear`. The data term is not divided by sigma_y^2: for noisy observations
 lambda is the balance (our reading).
 
 Other people's code: DING's repository runs RED-diff on flow models with steps of 0.2, lambda 0.25 and a constant
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.data_term import first_picture, misfit
+from paintback.methods.linear import correction, first_picture
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RedDiff(Method):
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step of Adam at t; the state is mu."""
         at_t = run.denoise(t.alpha * x_t + t.sigma * run.noise(), t)
-        gradient = misfit(run, x_t) + self.weight * (x_t - at_t.x0)
+        gradient = self.weight * (x_t - at_t.x0) - correction(run, x_t)
         zero = torch.zeros_like(x_t)
         before: tuple[int, Tensor, Tensor] = run.memory.get("adam", (0, zero, zero))
         count, first, second = before

@@ -25,9 +25,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.data_term import project
-from paintback.methods.replacement import replace_known
-from paintback.methods.travel import travel, travel_cost
+from paintback.methods.known import replace_known, travel, travel_cost
+from paintback.methods.linear import project
 
 
 @dataclass(frozen=True)

@@ -21,48 +21,17 @@ Cost of N intervals: N evaluations; 2 N - 1 with heun (one less on a grid that s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.known import PATHS, Path, replace_known
 from paintback.methods.solvers import SOLVERS, SolverName, further_looks
 from paintback.schedules import VP, make_grid
-
-Path = Literal["fresh", "coherent", "fixed"]
-PATHS = ("fresh", "coherent", "fixed")
-
-
-def missing_std(t: Time, sigma_y: float) -> float:
-    """Noise that y, noisy by sigma_y, lacks to be the state at t; 0 where it has too much already."""
-    return math.sqrt(max(0.0, t.sigma**2 - (t.alpha * sigma_y) ** 2))
-
-
-def replace_known(run: Run, x: Tensor, t: Time, path: Path) -> Tensor:
-    """Sets the known part of a state to the noised observation; see the head of this file.
-
-    Args:
-        run: whose memory keeps the path, at one time at most.
-        x: (B, ...) state.
-        t: its time; no earlier (noisier) than that of the call before.
-        path: how the noises of different times are coupled.
-    """
-    std = missing_std(t, run.sigma)
-    if std == 0:
-        return x
-    last, noise = run.memory.get("path", (t, None))
-    if noise is None or path == "fresh":
-        noise = run.noise()
-    elif path == "coherent" and last.t != t.t:
-        rho = last.alpha * std / (t.alpha * missing_std(last, run.sigma))
-        noise = rho * noise + math.sqrt(max(0.0, 1 - rho**2)) * run.noise()
-    run.memory["path"] = (t, noise)
-    return torch.where(run.known, t.alpha * run.y + std * noise, x)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ The paper has every = 10 at 500 steps as far as we know (not checked); 0 keeps t
 round(N / 50)). The ancestral variance in g is our reading. The paper minimises by gradient steps through the decoder;
 without one, the minimiser is a projection, and for noisy observations it stops where the root mean square of the
 residual is sigma_y. The soft term (0.15 in DING's comparison) takes a gradient through the network, so it is off by
-default. For linear operators see `data_term`.
+default. For linear operators see `linear`.
 Cost of N intervals: N evaluations; with soft > 0 also N - 1 gradients.
 """
 
@@ -29,7 +29,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.data_term import misfit, project_to_noise
+from paintback.methods.linear import correction, project_to_noise
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ReSample(Method):
         """One step t -> s."""
         if self.soft:
             at_t, vjp = run.linearise(x_t, t)
-            x_s = ddim(at_t, s) - self.soft * t.alpha**2 * vjp(misfit(run, at_t.x0))
+            x_s = ddim(at_t, s) + self.soft * t.alpha**2 * vjp(correction(run, at_t.x0))
         else:
             at_t = run.denoise(x_t, t)
             x_s = ddim(at_t, s)

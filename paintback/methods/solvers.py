@@ -19,18 +19,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Run, Time, ancestral_std, ddim
+from paintback.methods.run import Run
+from paintback.schedules import Time
 
-__all__ = ["SOLVERS", "Evaluate", "Solver", "SolverName", "ancestral", "dpmpp_2m", "euler", "further_looks", "heun"]
+__all__ = [
+    "SOLVERS",
+    "Evaluate",
+    "Exponential",
+    "Solver",
+    "SolverName",
+    "ancestral",
+    "ancestral_std",
+    "ddim",
+    "dpmpp_2m",
+    "euler",
+    "further_looks",
+    "heun",
+]
 
 Evaluate = Callable[[Tensor, Time], tuple[Tensor, Prediction]]
 Solver = Callable[[Run, Evaluate, Tensor, Time, Time], Tensor]
 SolverName = Literal["euler", "heun", "dpmpp_2m", "ancestral"]
+
+
+def ancestral_std(t: Time, s: Time) -> float:
+    """Standard deviation of the ancestral (DDPM) step: sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)."""
+    return s.sigma * math.sqrt(max(0.0, 1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2))
+
+
+def ddim(prediction: Prediction, s: Time, eta: float = 0.0, noise: Tensor | None = None) -> Tensor:
+    """The DDIM step to s: alpha_s x0 + sqrt(sigma_s^2 - eta^2) x1 + eta noise (Song et al. 2021, arXiv:2010.02502).
+
+    Args:
+        prediction: at t.
+        s: the next time.
+        eta: standard deviation of the fresh noise, at most sigma_s; `ancestral_std` makes it DDPM's step.
+        noise: standard normal, needed where eta > 0.
+    """
+    x = s.alpha * prediction.x0 + math.sqrt(max(0.0, s.sigma**2 - eta**2)) * prediction.x1
+    return x if noise is None or eta == 0 else x + eta * noise
 
 
 def euler(run: Run, evaluate: Evaluate, x_t: Tensor, t: Time, s: Time) -> Tensor:
@@ -67,6 +99,37 @@ def ancestral(run: Run, evaluate: Evaluate, x_t: Tensor, t: Time, s: Time) -> Te
     """One DDPM step; one evaluation, one draw."""
     _, at_t = evaluate(x_t, t)
     return ddim(at_t, s, ancestral_std(t, s), run.noise())
+
+
+class Exponential(NamedTuple):
+    """One step of the SDE with noise eta: x_s = keep x_t + gain D + std eps, D the picture along the step.
+
+    D is held (order 1) or goes on from the last step (order 2, see `ahead`). eta = 0 is the ODE and `dpmpp_2m`,
+    eta = 1 the ancestral step's law (DPM-Solver++, arXiv:2211.01095; with D held, it is DDPM's step exactly).
+
+    Attributes:
+        length: l = ln(alpha_s sigma_t / (alpha_t sigma_s)), infinite where alpha_t = 0.
+        keep: (sigma_s / sigma_t) e^(-eta^2 l).
+        gain: alpha_s (1 - e^(-(1 + eta^2) l)).
+        std: sigma_s sqrt(1 - e^(-2 eta^2 l)).
+    """
+
+    length: float
+    keep: float
+    gain: float
+    std: float
+
+    @classmethod
+    def between(cls, t: Time, s: Time, eta: float) -> Exponential:
+        """The numbers of the step t -> s."""
+        decay = t.alpha * s.sigma / (s.alpha * t.sigma)  # e^-l, 0 where alpha_t is
+        noisy = decay ** (eta**2)
+        length = -math.log(decay) if decay else math.inf
+        return cls(length, s.sigma / t.sigma * noisy, s.alpha * (1 - decay * noisy), s.sigma * math.sqrt(1 - noisy**2))
+
+    def ahead(self, now: Tensor, before: Tensor, length_before: float) -> Tensor:
+        """D of second order: now + (now - before) l / (2 l_before); now itself where this step is endless."""
+        return now + (now - before) * self.length / (2 * length_before) if math.isfinite(self.length) else now
 
 
 SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "dpmpp_2m": dpmpp_2m, "ancestral": ancestral}

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Method, Run, Time, option
-from paintback.methods.replacement import PATHS, Path, replace_known
+from paintback.methods.known import PATHS, Path, replace_known
 from paintback.methods.solvers import SOLVERS
 from paintback.schedules import Coordinates
 

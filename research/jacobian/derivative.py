@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Codec, Denoiser
-from paintback.methods.dps import sizes
+from paintback.methods.linear import sizes
 from paintback.schedules import Time
 
 __all__ = [

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser
-from paintback.methods.mmps import conjugate_gradient
+from paintback.methods.linear import conjugate_gradient
 from paintback.schedules import Time
 from research.jacobian.derivative import Estimate, Linearised, forward_difference, step_length
 

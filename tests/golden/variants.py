@@ -17,8 +17,7 @@ from torch import Tensor
 from paintback import methods
 from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Run, Time, ancestral_std, ddim
-from paintback.methods.replacement import replace_known
-from paintback.methods.travel import renoise
+from paintback.methods.known import renoise, replace_known
 from paintback.schedules import Schedule
 
 NET = Path(__file__).with_name("net.npz")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import paintback as pb
-from paintback.methods.replacement import missing_std
+from paintback.methods.known import missing_std
 from paintback.priors import gaussian_2d, gaussian_kl
 from paintback.schedules import EDM, VP, Flow, make_grid
 

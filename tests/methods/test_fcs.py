@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, NetworkDenoiser, Prediction
-from paintback.methods.base import Run, Time, _open_run
+from paintback.methods.base import Run, Time
 from paintback.methods.fcs import Fcs
 from paintback.observation import AveragePool, Observation
 from paintback.priors import gaussian_2d, grid25
@@ -39,7 +39,7 @@ def symmetric(dim: int = 6) -> Tensor:
 
 
 def open_run(denoiser: Denoiser, observation: Observation, count: int = 4, n: int = 10) -> Run:
-    return _open_run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
+    return Run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
 
 
 KNOWN = torch.tensor([True, True, False, True, False, False])

@@ -9,7 +9,7 @@ import torch
 
 import paintback as pb
 from paintback.bench.cases import case
-from paintback.methods.base import _open_run
+from paintback.methods.run import Run
 from paintback.observation import AveragePool
 from paintback.priors import GaussianMixture
 from paintback.schedules import EDM, VP, Flow, make_grid
@@ -20,7 +20,7 @@ def conditional(prior, observation, x, ratio=1.0, schedule=None, **fields):
     schedule = schedule or VP()
     t = schedule.at(float(schedule.time_of_ratio(torch.tensor(ratio, dtype=torch.float64))))
     times = [t, *make_grid(schedule, 1)[1:]]
-    run = _open_run(prior.denoiser(schedule, tuple(x.shape[1:])), observation, times, None, len(x))
+    run = Run(prior.denoiser(schedule, tuple(x.shape[1:])), observation, times, None, len(x))
     method = pb.methods.get("fmm", coordinates=None, hold=0.0, **{"damping": 0.0, **fields})
     return method.conditional(run, x, t), run, t
 
@@ -151,7 +151,7 @@ def test_below_hold_known_entries_are_y():
     denoiser = at.prior.denoiser(VP(), at.shape)
     schedule = VP()
     t = schedule.at(float(schedule.time_of_ratio(torch.tensor(0.2, dtype=torch.float64))))
-    run = _open_run(denoiser, at.observation, [t, *make_grid(schedule, 1)[1:]], None, 3)
+    run = Run(denoiser, at.observation, [t, *make_grid(schedule, 1)[1:]], None, 3)
     held = pb.methods.get("fmm").conditional(run, x, t)
     free = pb.methods.get("fmm", hold=0.0).conditional(run, x, t)
     assert torch.equal(held[:, known], at.observation.y[known].expand(3, -1))

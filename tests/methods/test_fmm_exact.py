@@ -10,7 +10,7 @@ import torch
 
 import paintback as pb
 from paintback.bench.cases import case
-from paintback.methods.base import _open_run
+from paintback.methods.run import Run
 from paintback.observation import AveragePool
 from paintback.priors import GaussianMixture
 from paintback.schedules import EDM, VP, Flow, make_grid
@@ -36,7 +36,7 @@ def test_without_cycles_and_particles_it_is_the_equation(schedule, eta):
     got = method.sample(at.prior.denoiser(schedule, at.shape), at.observation, 6, seeded(), num_samples=5).x
     denoiser = at.prior.denoiser(schedule, at.shape).in_coordinates("vp")
     times = make_grid(denoiser.schedule, 6, method.grid(denoiser, 6))
-    run = _open_run(denoiser, at.observation, times, seeded(), 5)
+    run = Run(denoiser, at.observation, times, seeded(), 5)
     x = run.noise() * times[0].sigma
     before = None
     for t, s in pairwise(times[:-1]):
@@ -87,7 +87,7 @@ def test_times_of_a_cycle():
     method = pb.methods.get("fmm", cycles=1, cycle_from=0.8, cycle_steps=3)
     for first, top in ((5.0, 0.8), (0.4, 0.4)):  # never noisier than the run's first time
         start = schedule.at(float(schedule.time_of_ratio(torch.tensor(first))))
-        path = method.way(_open_run(denoiser, at.observation, [start, end, schedule.at(0.0)], None, 1), end)
+        path = method._cycles.way(Run(denoiser, at.observation, [start, end, schedule.at(0.0)], None, 1), end)
         assert path[0].ratio == pytest.approx(top, rel=1e-4)
         assert path[-1] == end
         logs = [math.log(a.ratio / b.ratio) for a, b in pairwise(path)]
@@ -134,7 +134,7 @@ def test_weights_are_equal_where_nothing_is_known():
     nothing = pb.Observation(torch.zeros(2), torch.zeros(2, dtype=torch.bool))
     denoiser, times = prior.denoiser(VP()), make_grid(VP(), 5)
     method = pb.methods.get("fmm", particles=3, cycles=1)
-    run = _open_run(denoiser, nothing, times, seeded(), 4)
+    run = Run(denoiser, nothing, times, seeded(), 4)
     x = method.start(run)
     for t, s in pairwise(times[:-1]):
         x = method.step(run, x, t, s)
@@ -146,7 +146,7 @@ def test_the_heaviest_path_is_taken():
     at = case("A")
     denoiser, times = at.prior.denoiser(VP(), at.shape), make_grid(VP(), 5, pb.schedules.log_snr())
     method = pb.methods.get("fmm", particles=2)
-    run = _open_run(denoiser, at.observation, times, seeded(), 50)
+    run = Run(denoiser, at.observation, times, seeded(), 50)
     x = method.start(run)
     for t, s in pairwise(times[:-1]):
         x = method.step(run, x, t, s)

@@ -13,12 +13,11 @@ from paintback import methods
 from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Result, Run
 from paintback.methods.daps import Daps
-from paintback.methods.data_term import descend, project_to_noise
+from paintback.methods.known import renoise, travel_cost
+from paintback.methods.linear import descend, project_to_noise
 from paintback.methods.resample import ReSample
-from paintback.methods.travel import renoise, travel_cost
 from paintback.observation import AveragePool, Bicubic, Observation
 from paintback.priors import GaussianMixture, ding_toy, gaussian_2d, gaussian_kl
-from paintback.randomness import Generators
 from paintback.schedules import EDM, VP, Flow, Schedule, Time, log_snr, make_grid
 
 NAMES = (
@@ -51,8 +50,7 @@ def opened(times: list[Time], sigma: float = 0.0) -> tuple[Run, Tensor]:
     """A run of two samples with entries (known, unknown), y = 1, and a state."""
     y = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     known = torch.tensor([[True, False]])
-    run = Run(Half(Flow()), Observation(y, known, sigma), times, 2, Generators(torch.Generator().manual_seed(5), 2))
-    run.bind(y, known.expand(2, 2), y)
+    run = Run(Half(Flow()), Observation(y, known, sigma), times, torch.Generator().manual_seed(5))
     return run, torch.tensor([[0.4, -1.2], [2.0, 0.6]])
 
 
@@ -119,8 +117,7 @@ def test_repaint_step() -> None:
 def test_renoise_law() -> None:
     """Back from the law of x_s to that of x_t, also where alpha_t = 0."""
     y = torch.zeros(20_000, 1)
-    run = Run(Half(Flow()), Observation(y), [], len(y), Generators(torch.Generator().manual_seed(0), len(y)))
-    run.bind(y, torch.zeros_like(y, dtype=torch.bool), y)
+    run = Run(Half(Flow()), Observation(y), [], torch.Generator().manual_seed(0))
     s = Time(0.4, 0.8, 0.6)
     x_s = 0.8 * 3.0 + 0.6 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     for t in (Time(0.6, 0.3, 0.95), Time(1.0, 0.0, 1.0)):
@@ -208,8 +205,7 @@ def test_daps_langevin_law() -> None:
     """Many steps of Langevin dynamics reach N(x0; x0h, r^2) N(y; m x0, sigma_y^2)."""
     y = torch.tensor([[1.0, 0.0]]).expand(4000, 2)
     observation = Observation(y, torch.tensor([True, False]), 0.5)
-    run = Run(Half(Flow()), observation, [T], len(y), Generators(torch.Generator().manual_seed(0), len(y)))
-    run.bind(y, torch.tensor([[True, False]]).expand(len(y), 2), y)
+    run = Run(Half(Flow()), observation, [T], torch.Generator().manual_seed(0))
     x = Daps(step_size=0.02, step_decay=1.0, langevin_steps=300, sigma_y=0.5).langevin(run, torch.zeros(4000, 2), T)
     r2 = (0.5 / 0.7) ** 2
     variance = 1 / (1 / r2 + 1 / 0.25)

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paintback.denoiser import Codec, Denoiser, NetworkDenoiser
-from paintback.methods.base import Method, Run, Time, _open_run, ancestral_std
+from paintback.methods.base import Method, Run, Time, ancestral_std
 from paintback.methods.copaint import CoPaint
 from paintback.methods.dps import Dps
 from paintback.methods.fcs import Fcs
 from paintback.methods.gradpaint import GradPaint
-from paintback.methods.ldps import Ldps, decoded, picture_observation
+from paintback.methods.ldps import Ldps
+from paintback.methods.linear import conjugate_gradient, decoded, gmres, picture_observation
 from paintback.methods.mcg import Mcg
-from paintback.methods.mmps import Mmps, conjugate_gradient, gmres
+from paintback.methods.mmps import Mmps
 from paintback.methods.p2l import P2l
 from paintback.methods.pigdm import Pigdm
 from paintback.methods.psld import Psld
@@ -59,7 +60,7 @@ def ids(value: object) -> str:
 
 
 def open_run(denoiser: Denoiser, observation: Observation, count: int = 3, n: int = 10) -> Run:
-    return _open_run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
+    return Run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
 
 
 def states(run: Run, seed: int = 1) -> Tensor:
@@ -428,7 +429,7 @@ def test_p2l_tunes_the_prompt_of_every_sample() -> None:
     y = torch.tensor([[2.0, 0.0], [-3.0, 0.0]], dtype=torch.float64)
     observation = Observation(y, torch.tensor([True, False]))
     method = P2l(prompt_rate=0.05, prompt_steps=4)
-    run = _open_run(denoiser, observation, make_grid(VP(), 10), torch.Generator().manual_seed(0), None)
+    run = Run(denoiser, observation, make_grid(VP(), 10), torch.Generator().manual_seed(0), None)
     x, t = torch.zeros(2, 2, dtype=torch.float64), run.times[2]
     method.tune_prompt(run, x, t)
     assert run.condition is not None

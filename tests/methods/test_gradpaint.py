@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser
-from paintback.methods.base import Run, _open_run
+from paintback.methods.base import Run
 from paintback.methods.gradpaint import GradPaint, alignment
 from paintback.observation import Observation
 from paintback.priors import GaussianMixture, gaussian_2d
@@ -31,7 +31,7 @@ def prior() -> GaussianMixture:
 
 
 def open_run(denoiser: Denoiser, observation: Observation, count: int = 3, n: int = 10) -> Run:
-    return _open_run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
+    return Run(denoiser, observation, make_grid(denoiser.schedule, n), torch.Generator().manual_seed(0), count)
 
 
 def pictures(schedule: Schedule | None = None, sigma: float = 0.0) -> Run:

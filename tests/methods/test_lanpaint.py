@@ -12,7 +12,6 @@ from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Run
 from paintback.methods.lanpaint import LanPaint, _damped, _overdamped
 from paintback.priors import gaussian_2d, gaussian_kl
-from paintback.randomness import Generators
 from paintback.schedules import EDM, VP, Flow, log_snr, make_grid
 
 PROBLEM = gaussian_2d()
@@ -88,9 +87,7 @@ def open_run(method, schedule, grid, count=32, sigma=0.0, seed=0):
     denoiser = PROBLEM.prior.denoiser(schedule).in_coordinates("vp")
     observation = pb.Observation(PROBLEM.observation.y, PROBLEM.observation.known, sigma)
     times = make_grid(denoiser.schedule, len(grid) - 1, grid)
-    run = Run(denoiser, observation, times, count, Generators(torch.Generator().manual_seed(seed), count))
-    y = observation.y.expand(count, 2)
-    run.bind(y, observation.known.expand(count, 2), y)
+    run = Run(denoiser, observation, times, torch.Generator().manual_seed(seed), count)
     state = torch.randn(count, 2, generator=torch.Generator().manual_seed(99)).double()
     return run, times[0], state
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import paintback as pb
-from paintback.methods.replacement import missing_std, replace_known
+from paintback.methods.known import missing_std, replace_known
 from paintback.priors import gaussian_2d, gaussian_kl
 from paintback.schedules import EDM, VP, Flow, log_snr, make_grid
 

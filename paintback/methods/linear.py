@@ -1,0 +1,241 @@
+"""The observation as linear algebra: y = A x + noise, A a mask or a linear operator; every sample for itself.
+
+    misfit       y - A x                                    in the space of y; 0 where the mask hides
+    adjoint      A^T v                                      back in the space of pictures
+    correction   A^+ (y - A x)                              what takes x to the nearest picture that agrees with y
+
+The data term of a loss is half the squared distance from x to that nearest picture,
+    d(x)^2 / 2,   d(x) = |A^+ (A x - y)|,   gradient A^+ (A x - y), minus the correction.
+For a mask that is |m (x - y)|^2 / 2, the papers' own term. For a linear operator it is theirs with residuals measured
+by (A A^T)^-1, so that a step size means the same whatever the operator's scale (our choice).
+
+For a latent model the picture is behind a decoder: `decoded` goes there and back, and `picture_observation` is what
+`misfit` is then taken against.
+
+The solvers take M as p -> (M p, W p), W any linear map whose value at the solution is wanted: u comes with W u, a
+combination of the products made on the way, which costs no further one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paintback.denoiser import Codec
+from paintback.methods.run import Run
+
+__all__ = [
+    "LOSSES",
+    "Apply",
+    "Loss",
+    "adjoint",
+    "conjugate_gradient",
+    "correction",
+    "decoded",
+    "descend",
+    "first_picture",
+    "gmres",
+    "misfit",
+    "observed",
+    "picture_observation",
+    "project",
+    "project_to_noise",
+    "sizes",
+    "unit",
+]
+
+Apply = Callable[[Tensor], tuple[Tensor, Tensor]]
+Loss = Literal["square", "norm"]
+LOSSES = ("square", "norm")
+
+# ------------------------------------------------------------------------------------------------------ A and its kin
+
+
+def misfit(run: Run, x: Tensor, given: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The residual y - A x, of y's shape; 0 where the mask hides.
+
+    Args:
+        run: whose observation it is.
+        x: (B, ...) pictures, or states of a pixel model.
+        given: y and known as pictures, from `picture_observation`; None for the run's own.
+    """
+    y, known = given or (run.y, run.known)
+    return y - run.operator(x) if run.operator else torch.where(known, y - x, 0.0)
+
+
+def adjoint(run: Run, v: Tensor) -> Tensor:
+    """A^T v for v in the range of `misfit`: of the state's shape."""
+    return run.operator.transpose(v) if run.operator else v
+
+
+def correction(run: Run, x: Tensor) -> Tensor:
+    """A^+ (y - A x): what takes x to the nearest picture that agrees with y, of the state's shape."""
+    gap = misfit(run, x)
+    return run.operator.pseudo_inverse(gap) if run.operator else gap
+
+
+def observed(run: Run) -> Tensor:
+    """(B, 1, ...) the number of observed values of every sample."""
+    if run.operator:
+        return torch.full((run.batch, *[1] * (len(run.shape) - 1)), math.prod(run.y.shape[1:])).to(run.y)
+    return run.per_sample(run.known.flatten(1).sum(1)).to(run.y)
+
+
+def sizes(v: Tensor) -> Tensor:
+    """(B, 1, ...) the L2 norm of every sample."""
+    size: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return size.reshape(-1, *[1] * (v.ndim - 1))
+
+
+def unit(v: Tensor) -> Tensor:
+    """Every sample divided by its L2 norm; 0 where it is 0."""
+    size = sizes(v)
+    return v / torch.where(size > 0, size, torch.ones_like(size))
+
+
+# ------------------------------------------------------------------------------------------------------ the data term
+
+
+def project(run: Run, x: Tensor, strength: float = 1.0) -> Tensor:
+    """The part `strength` of the way from x to the nearest picture that agrees with y; exactly y there at 1."""
+    if run.operator is None and strength == 1:
+        return torch.where(run.known, run.y, x)
+    return x + strength * correction(run, x)
+
+
+def project_to_noise(run: Run, x: Tensor) -> Tensor:
+    """The same, only as far as y is to be trusted: to a residual of sigma_y in root mean square.
+
+    A picture that agrees better than that stays as it is; with a noiseless y this is `project`.
+    """
+    if run.sigma == 0:
+        return project(run, x)
+    residual = misfit(run, x)
+    given = run.known if run.operator is None else torch.ones_like(residual)
+    size = residual.flatten(1).norm(dim=1)
+    allowed = run.sigma * given.flatten(1).sum(1).sqrt()
+    share = torch.where(size > allowed, 1 - allowed / size.clamp(min=torch.finfo(x.dtype).tiny), 0.0)
+    return x + run.per_sample(share.to(x.dtype)) * correction(run, x)
+
+
+def descend(run: Run, x: Tensor, steps: int, step_size: float, loss: Loss) -> Tensor:
+    """Gradient steps on the data term, in the space of pictures.
+
+    Args:
+        run: whose observation it is.
+        x: (B, ...) pictures.
+        steps: number of gradient steps.
+        step_size: of each.
+        loss: "square" for d(x)^2 / 2; "norm" for d(x), whose gradient has length 1 in every sample, whatever the
+            number of known entries, and is taken as 0 where d is.
+    """
+    for _ in range(steps):
+        downhill = correction(run, x)
+        if loss == "norm":
+            size = run.per_sample(downhill.flatten(1).norm(dim=1))
+            downhill = downhill / size.clamp(min=torch.finfo(x.dtype).tiny)
+        x = x + step_size * downhill
+    return x
+
+
+def first_picture(run: Run) -> Tensor:
+    """Where the variational methods start: the run's initial picture, else 0, corrected to agree with y."""
+    return project(run, torch.zeros_like(run.template) if run.initial is None else run.initial)
+
+
+# ------------------------------------------------------------------------------------------------- behind the decoder
+
+
+def decoded(run: Run, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """D(x0), and v -> (d D / d x0)^T v."""
+    with torch.enable_grad():
+        leaf = x0.detach().requires_grad_()
+        picture = run.codec.decode(leaf)
+    return picture.detach(), lambda v: torch.autograd.grad(picture, leaf, v, retain_graph=True)[0]
+
+
+def picture_observation(run: Run) -> tuple[Tensor, Tensor]:
+    """The observation as pictures: y and known, (B, C, H, W); for an operator, y and a mask of nothing."""
+    if run.operator or type(run.codec) is Codec:
+        return run.y, run.known
+    if run.picture is not None:
+        return run.picture
+    if "picture" not in run.memory:
+        y = run.codec.decode(run.y)
+        known = run.known.flatten(2).all(1).reshape(run.batch, 1, *run.shape[2:]).to(y)
+        run.memory["picture"] = y, F.interpolate(known, y.shape[2:], mode="nearest").bool().expand(y.shape)
+    observation: tuple[Tensor, Tensor] = run.memory["picture"]
+    return observation
+
+
+# --------------------------------------------------------------------------------------------------- linear systems
+
+
+def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Solves M u = b by conjugate gradients, every sample for itself.
+
+    Args:
+        apply: p -> (M p, W p), W any linear map whose value at the solution is wanted.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and W u.
+    """
+    u, image, r, p = torch.zeros_like(b), None, b, b
+    energy = sizes(r) ** 2
+    for _ in range(iterations):
+        m_p, w_p = apply(p)
+        bend = (p * m_p).flatten(1).sum(1).reshape(energy.shape)
+        step = torch.where(bend > 0, energy / torch.where(bend > 0, bend, torch.ones_like(bend)), 0.0)
+        step = torch.where(step.isfinite(), step, 0.0)
+        u = u + step * p
+        image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
+        r = r - step * m_p
+        last, energy = energy, sizes(r) ** 2
+        # a sample that broke down stands still from here on: its direction is 0
+        alive = (step > 0) & (last > 0)
+        p = torch.where(alive, r + energy / torch.where(last > 0, last, torch.ones_like(last)) * p, 0.0)
+    return u, u if image is None else image
+
+
+def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Solves M u = b by GMRES: the smallest residual over the Krylov space, every sample for itself.
+
+    Args:
+        apply: p -> (M p, W p), as for `conjugate_gradient`.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and W u.
+    """
+    basis: list[Tensor] = []
+    images: list[Tensor] = []
+    moved: list[Tensor] = []
+    v = b
+    for _ in range(iterations):
+        for other in basis + basis:  # twice is enough (Kahan and Parlett)
+            v = v - (v * other).flatten(1).sum(1).reshape(sizes(v).shape) * other
+        size, scale = sizes(v), sizes(moved[-1] if moved else b)
+        kept = size > 1e-5 * scale
+        v = torch.where(kept, v / torch.where(kept, size, torch.ones_like(size)), 0.0)
+        m_v, w_v = apply(v)
+        basis.append(v)
+        moved.append(m_v)
+        images.append(w_v)
+        v = m_v
+    # least squares over the images of the basis; columns of 0 (breakdown) get no weight
+    columns = torch.stack([m.flatten(1) for m in moved], dim=2).double()
+    weights = (torch.linalg.pinv(columns, rtol=10 * torch.finfo(b.dtype).eps) @ b.flatten(1).double()[..., None]).to(b)[
+        ..., 0
+    ]
+    parts = [(weights[:, k], basis[k], images[k]) for k in range(iterations)]
+    u = sum((w.reshape(sizes(e).shape) * e for w, e, _ in parts), torch.zeros_like(b))
+    image = sum((w.reshape(sizes(i).shape) * i for w, _, i in parts), torch.zeros_like(images[0]))
+    return u, image
