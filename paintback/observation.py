@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["AveragePool", "Bicubic", "LinearOperator", "Observation"]
+__all__ = ["KERNELS", "AveragePool", "Bicubic", "Downsampling", "Kernel", "LinearOperator", "Observation", "Separable"]
+
+Kernel = Literal["bicubic", "area"]
+KERNELS = ("bicubic", "area")
 
 
 class LinearOperator:
@@ -52,42 +56,90 @@ class AveragePool(LinearOperator):
         return y.repeat_interleave(self.factor, dim=-1).repeat_interleave(self.factor, dim=-2)
 
 
-@dataclass(frozen=True)
-class Bicubic(LinearOperator):
-    """Antialiased bicubic down-sampling (a = -0.5, as Pillow's), as two small matrices; borders are renormalised.
+class Separable(LinearOperator):
+    """A matrix for the rows of a picture and one for its columns: A x = R x C^T, channel by channel.
 
-    Attributes:
-        factor: of both sides.
-        height: of the picture.
-        width: of the picture.
+    The factors, and their pseudo-inverses once they are asked for, are made once and kept for every dtype and device
+    that they meet.
+
+    Args:
+        rows: R, (h, H).
+        columns: C, (w, W).
     """
 
-    factor: int
-    height: int
-    width: int
-
-    def _matrices(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            _bicubic_matrix(self.height, self.factor).to(like),
-            _bicubic_matrix(self.width, self.factor).to(like),
-        )
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        self.rows, self.columns = rows.double(), columns.double()
+        self._kept: dict[tuple[bool, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (self.height, self.width):
-            raise ValueError(
-                f"This operator takes {self.width} x {self.height} pictures; got {x.shape[-1]} x {x.shape[-2]}."
-            )
-        rows, columns = self._matrices(x)
+        height, width = self.rows.shape[1], self.columns.shape[1]
+        if x.shape[-2:] != (height, width):
+            raise ValueError(f"This operator takes {width} x {height} pictures; got {x.shape[-1]} x {x.shape[-2]}.")
+        rows, columns = self._factors(x)
         return rows @ x @ columns.T
 
     def transpose(self, y: Tensor) -> Tensor:
-        rows, columns = self._matrices(y)
+        rows, columns = self._factors(y)
         return rows.T @ y @ columns
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        rows, columns = self._matrices(y)
-        x: Tensor = torch.linalg.pinv(rows) @ y @ torch.linalg.pinv(columns).T
-        return x
+        rows, columns = self._factors(y, inverse=True)
+        return rows @ y @ columns.T
+
+    def _factors(self, like: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        """R and C, or their pseudo-inverses, of a tensor's dtype and on its device."""
+        key = (inverse, like.dtype, like.device)
+        if key not in self._kept:
+            both: list[Tensor] = [self.rows, self.columns]
+            if inverse:
+                both = [torch.linalg.pinv(factor) for factor in both]
+            self._kept[key] = both[0].to(like), both[1].to(like)
+        return self._kept[key]
+
+
+class Bicubic(Separable):
+    """Antialiased bicubic down-sampling (a = -0.5, as Pillow's); borders are renormalised.
+
+    Args:
+        factor: of both sides.
+        height: of the picture.
+        width: of the picture.
+
+    Raises:
+        ValueError: for a side that the factor does not divide.
+    """
+
+    def __init__(self, factor: int, height: int, width: int) -> None:
+        super().__init__(_bicubic_matrix(height, factor), _bicubic_matrix(width, factor))
+
+
+class Downsampling(Separable):
+    """Bicubic reduction or the means of blocks, of a window of a larger canvas.
+
+    Args:
+        kernel: "bicubic" or "area".
+        factor: side of the enlarged picture over that of the given one.
+        shape: (h, w) of the given picture.
+        canvas: (H, W) of the pictures it takes; the enlarged one is at the top left, the rest is not looked at.
+
+    Raises:
+        ValueError: for an unknown kernel.
+    """
+
+    def __init__(self, kernel: Kernel, factor: int, shape: tuple[int, int], canvas: tuple[int, int]) -> None:
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
+        self.window = (shape[0] * factor, shape[1] * factor)
+        made = _bicubic_matrix if kernel == "bicubic" else _area_matrix
+        rows, columns = (
+            F.pad(made(length, factor), (0, side - length)) for length, side in zip(self.window, canvas, strict=True)
+        )
+        super().__init__(rows, columns)
+
+
+def _area_matrix(length: int, factor: int) -> Tensor:
+    """(length / factor, length) float64 means of blocks."""
+    return torch.eye(length // factor, dtype=torch.float64).repeat_interleave(factor, dim=1) / factor
 
 
 def _bicubic_matrix(length: int, factor: int) -> Tensor:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,14 +35,12 @@ from paintback.inpainter import Output
 from paintback.methods.base import Callback, Method
 from paintback.models.base import Model
 from paintback.models.latent import LatentModel
-from paintback.observation import AveragePool, Bicubic, LinearOperator, Observation
+from paintback.observation import Downsampling, Kernel, Observation
 from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 
 __all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
 
-Kernel = Literal["bicubic", "area"]
-KERNELS = ("bicubic", "area")
 PRESETS: dict[str, dict[str, Any]] = {"fcs": {"inner_steps": 10, "step_size": 0.1, "last_step_size": 0.1}}
 
 
@@ -58,55 +56,6 @@ class Enlarged(Output):
 
     residuals: list[float] = field(default_factory=list)
     sampled_residuals: list[float] = field(default_factory=list)
-
-
-class Downsampling(LinearOperator):
-    """`Bicubic` or `AveragePool` of a window of a larger canvas, as two small matrices that are made once.
-
-    Args:
-        kernel: "bicubic" or "area".
-        factor: side of the enlarged picture over that of the given one.
-        shape: (h, w) of the given picture.
-        canvas: (H, W) of the pictures it takes; the enlarged one is at the top left, the rest is not looked at.
-
-    Raises:
-        ValueError: for an unknown kernel.
-    """
-
-    def __init__(self, kernel: Kernel, factor: int, shape: tuple[int, int], canvas: tuple[int, int]) -> None:
-        if kernel not in KERNELS:
-            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}.")
-        self.rows, self.columns = (
-            _matrix(kernel, factor, length * factor, side) for length, side in zip(shape, canvas, strict=True)
-        )
-        self.window = (shape[0] * factor, shape[1] * factor)
-        self._inverses: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (self.rows.shape[1], self.columns.shape[1]):
-            raise ValueError(
-                f"This operator takes {self.columns.shape[1]} x {self.rows.shape[1]} pictures; got {x.shape[-1]} x "
-                f"{x.shape[-2]}."
-            )
-        return self.rows.to(x) @ x @ self.columns.to(x).T
-
-    def transpose(self, y: Tensor) -> Tensor:
-        return self.rows.to(y).T @ y @ self.columns.to(y)
-
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
-        if self._inverses is None:
-            self._inverses = torch.linalg.pinv(self.rows), torch.linalg.pinv(self.columns)
-        rows, columns = self._inverses
-        return rows.to(y) @ y @ columns.to(y).T
-
-
-def _matrix(kernel: Kernel, factor: int, length: int, side: int) -> Tensor:
-    """(length / factor, side) float64: the operator along one axis, and columns of 0 for the margin."""
-    operator = AveragePool(factor) if kernel == "area" else Bicubic(factor, length, factor)
-    lines = torch.eye(length, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, factor)
-    matrix = torch.zeros(length // factor, side, dtype=torch.float64)
-    matrix[:, :length] = operator(lines)[:, 0, :, 0].T
-    return matrix
 
 
 def choose_method(method: str | Method, **fields: Any) -> Method:

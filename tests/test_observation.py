@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from paintback.observation import AveragePool, Bicubic, LinearOperator, Observation
+from paintback.observation import AveragePool, Bicubic, Downsampling, LinearOperator, Observation, Separable
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -134,3 +134,30 @@ def test_operator_errors() -> None:
         Bicubic(2, 16, 8)(torch.zeros(1, 1, 8, 16))
     with pytest.raises(ValueError, match="A side of 9 cannot be divided by 2"):
         Bicubic(2, 9, 8)(torch.zeros(1, 1, 9, 8))
+
+
+def test_a_separable_operator_makes_its_factors_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+    own = torch.linalg.pinv
+
+    def counted(*args: object, **more: object) -> torch.Tensor:
+        nonlocal made
+        made += 1
+        return own(*args, **more)  # type: ignore[arg-type, no-any-return]
+
+    monkeypatch.setattr(torch.linalg, "pinv", counted)
+    for operator in (
+        Separable(normal(3, 8), normal(2, 6, seed=1)),
+        Bicubic(2, 8, 6),
+        Downsampling("area", 2, (3, 2), (8, 6)),
+    ):
+        made, x = 0, normal(2, 3, 8, 6)
+        expected = operator.rows @ x @ operator.columns.T
+        assert torch.equal(operator(x), expected)
+        for _ in range(3):
+            assert torch.allclose(operator(operator.pseudo_inverse(expected)), expected)
+        assert made == 2
+        narrow = operator(x.float())
+        assert narrow.dtype == torch.float32
+        assert torch.allclose(narrow.double(), expected, atol=1e-5)
+        assert all(a is b for a, b in zip(operator._factors(x), operator._factors(x), strict=True))
