@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix, predict
+from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.latent import LatentCodec, LatentModel
 from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
 
@@ -66,15 +67,24 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def schedule_of(scheduler: Any) -> Schedule:
+def schedule_of(scheduler: Any, *, of_noise: bool = False) -> Schedule:
     """The noise schedule that a scheduler's config describes.
 
     For flow models t is sigma itself; the shift is in the scheduler's grid.
 
+    Args:
+        scheduler: of the pipeline.
+        of_noise: the network was trained on a schedule of noise, and runs on no other.
+
     Raises:
-        ValueError: for a scheduler of neither family.
+        ValueError: for a scheduler of neither family, or of flow matching where that is the wrong one.
     """
     if is_flow(scheduler):
+        if of_noise:
+            raise ValueError(
+                f"{type(scheduler).__name__} is a scheduler of flow matching, and this pipeline's network was trained "
+                "on a schedule of noise; give the pipeline a DDIMScheduler."
+            )
         return Flow()
     betas = getattr(scheduler, "betas", None)
     if betas is None:
@@ -286,10 +296,12 @@ class PipelineModel(LatentModel):
     ) -> PipelineDenoiser:
         size = size or (self.training_size, self.training_size)
         given = {name: value for name, value in embeddings.items() if value is not None}
+        check_told(self.name, self.network, prompt, negative_prompt, given)
         scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
         told = prompt is not None or negative_prompt is not None or bool(given)
         guided = scale > 1 and told
         conditional, unconditional = self._encode(prompt or "", negative_prompt, guided, given)
+        check_widths(self.name, self.network, given)
         conditional = self.at_size(conditional, size)
         unconditional = None if unconditional is None else self.at_size(unconditional, size)
         return PipelineDenoiser(self, size, conditional, unconditional, scale)

@@ -96,7 +96,7 @@ class PixelPipeline(Model):
             device=pipe.unet.device,
             dtype=pipe.unet.dtype,
             pipe=pipe,
-            schedule=schedule_of(pipe.scheduler),
+            schedule=schedule_of(pipe.scheduler, of_noise=True),
             parametrisation=parametrisation_of(pipe.scheduler),
         )
 
@@ -161,7 +161,7 @@ class LatentDiffusion(PipelineModel):
             dtype=pipe.unet.dtype,
             codec=codec,
             pipe=pipe,
-            schedule=schedule_of(pipe.scheduler),
+            schedule=schedule_of(pipe.scheduler, of_noise=True),
             parametrisation=parametrisation_of(pipe.scheduler),
         )
 

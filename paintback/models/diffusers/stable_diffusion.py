@@ -23,6 +23,7 @@ from paintback.models.diffusers.base import (
     refuse,
     schedule_of,
 )
+from paintback.models.diffusers.flow import together
 from paintback.schedules import VP, Time
 
 __all__ = ["StableDiffusion", "StableDiffusionXL"]
@@ -48,7 +49,7 @@ class StableDiffusion(PipelineModel):
             dtype=pipe.unet.dtype,
             codec=VaeCodec(pipe.vae, factor),
             pipe=pipe,
-            schedule=schedule_of(pipe.scheduler),
+            schedule=schedule_of(pipe.scheduler, of_noise=True),
             parametrisation=parametrisation_of(pipe.scheduler),
             distilled=pipe.unet.config.time_cond_proj_dim is not None,
         )
@@ -115,6 +116,8 @@ class StableDiffusionXL(StableDiffusion):
     ) -> tuple[Condition, Condition | None]:
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         refuse(embeddings, names, self.name)
+        together(embeddings, names[::2], self.name)
+        together(embeddings, names[1::2], self.name)
         under, without, pooled, pooled_without = self.pipe.encode_prompt(
             None if "prompt_embeds" in embeddings else prompt,
             device=self.device,

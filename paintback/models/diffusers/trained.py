@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.models.diffusers.base import Condition, refuse
+from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.trained import Painting, Step, TrainedModel
 
 __all__ = [
@@ -101,6 +102,8 @@ class InpaintingPipeline(TrainedModel):
     ) -> Painting:
         given = {name: value for name, value in (embeddings or {}).items() if value is not None}
         refuse(given, self.embeddings, self.name)
+        check_told(self.name, self.network, prompt, negative_prompt, given)
+        check_widths(self.name, self.network, given)
         if negative_prompt is not None and not self.takes_negative:
             raise ValueError(f"The model {self.name!r} takes no negative_prompt; leave it out.")
         if strength < 1 and not self.takes_strength:
