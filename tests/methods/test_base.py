@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, NetworkDenoiser, Prediction
-from paintback.methods import get
-from paintback.methods.base import Method, Run, ancestral_std, ddim, option
+from paintback.methods import get, names, types
+from paintback.methods.base import Method, Run, State, ancestral_std, ddim, option
 from paintback.observation import AveragePool, Observation
 from paintback.priors import GaussianMixture, ding_toy, gaussian_2d, gaussian_kl
 from paintback.schedules import EDM, VP, Flow, Time, coordinates_of, karras
@@ -405,3 +406,59 @@ def test_ddim_step() -> None:
     noise = torch.tensor([[3.0]])
     assert float(ddim(prediction, s, 0.36, noise)) == pytest.approx(1.6 - 0.48 + 0.36 * 3)
     assert float(ddim(prediction, s, 0.6, noise)) == pytest.approx(1.6 + 1.8)
+
+
+# ------------------------------------------------------------------------------------------------- fields and states
+
+
+@pytest.mark.parametrize("value", [5, 5.0, np.int64(5), np.float32(5), torch.tensor(5), np.array(5.0)])
+def test_whole_numbers_of_any_kind_are_integers(value: object) -> None:
+    made = get("lanpaint", inner_steps=value)
+    assert made == get("lanpaint", inner_steps=5)
+    assert type(made.inner_steps) is int  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("value", [1, np.float64(1), np.int8(1), torch.tensor(1.0)])
+def test_numbers_of_any_kind_are_floats(value: object) -> None:
+    for made in (get("lanpaint", guidance=value), get("lanpaint", cfg_big=value)):
+        number = getattr(made, "guidance" if made.cfg_big is None else "cfg_big")  # type: ignore[attr-defined]
+        assert number == 1.0 and type(number) is float
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_number_of_every_method_is_checked(name: str) -> None:
+    """NaN, infinity, a truth value, a word and a list are refused in one sentence that names the field."""
+    for entry in dataclasses.fields(types()[name]):
+        kind = entry.metadata.get("kind") or type(entry.default)
+        if entry.metadata.get("choices") or kind not in (int, float):
+            continue
+        for value in (math.nan, math.inf, -math.inf, True, "1", [1], np.float64("nan"), np.array([1.0, 2.0])):
+            with pytest.raises(ValueError, match=f"^{name}: {entry.name} must be a"):
+                get(name, **{entry.name: value})
+        if kind is int:
+            with pytest.raises(ValueError, match=f"{entry.name} must be a whole number"):
+                get(name, **{entry.name: 1.5})
+
+
+@pytest.mark.parametrize("name", ["dps", "lanpaint", "fmm", "reddiff"])
+def test_iterate_yields_what_the_callback_sees(name: str) -> None:
+    seen: list[State] = []
+    result = get(name).sample(
+        denoiser(), Observation(Y, KNOWN), 5, seeded(), 3, callback=lambda *state: seen.append(State(*state))
+    )
+    states = list(get(name).iterate(denoiser(), Observation(Y, KNOWN), 5, seeded(), 3))
+    assert [state[:2] for state in states] == [state[:2] for state in seen]
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.x0, b.x0) for a, b in zip(states, seen, strict=True))
+    assert torch.equal(states[-1].x, result.x)
+    assert not any(state.x.requires_grad for state in states)
+
+
+def test_iterate_works_only_as_far_as_it_is_asked() -> None:
+    counted = Counted(denoiser())
+    states = get("ding").iterate(counted, Observation(Y, KNOWN), 5, seeded())
+    assert counted.rows == 0
+    next(states)
+    next(states)
+    assert counted.rows == 4
+    with pytest.raises(ValueError, match="whole number"):  # before the first state is asked for
+        get("ding").iterate(counted, Observation(Y, KNOWN), 0)

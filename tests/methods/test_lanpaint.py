@@ -1,8 +1,10 @@
 """LanPaint: the exact sub-step, one iteration against its equations, cost, invariance, and measured divergences."""
 
+import copy
 import dataclasses
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
@@ -256,6 +258,15 @@ def test_preset_moves_what_was_not_given():
     assert (given.guidance, given.step_size, given.early_stop) == (6.0, 0.2, 2)
     assert dataclasses.replace(given, inner_steps=3).guidance == 6.0
     assert fast == LanPaint(guidance=5.0, step_size=0.2, ramp=1.0, early_stop=1, preset="fast")
+
+
+def test_a_given_field_beats_the_preset_though_it_is_the_papers():
+    given = pb.methods.get("lanpaint", preset="fast", guidance=8.0, ramp=0.0)
+    assert (given.guidance, given.ramp, given.step_size, given.early_stop) == (8.0, 0.0, 0.2, 1)
+    assert given == LanPaint("vp", 5, 0.2, 8.0, ramp=0.0, early_stop=1, preset="fast")
+    assert LanPaint("vp", 5, 0.15, preset="fast").step_size == 0.15
+    for again in (copy.deepcopy(given), pickle.loads(pickle.dumps(given)), dataclasses.replace(given)):
+        assert again == given
 
 
 @pytest.mark.parametrize(
