@@ -119,12 +119,15 @@ export class Panel {
     return [trained ? common : { ...common, method: $("method").value, fields: this.fields() }];
   }
 
+  /** The method's fields as set; those at their default are left out, so that a preset may move them. */
   fields() {
     const values = {};
+    const defaults = Object.fromEntries(this.method.fields.map((field) => [field.name, field.default]));
     for (const input of $("fields").querySelectorAll("[data-field]")) {
       const { field, type } = input.dataset;
       if (type === "bool") values[field] = input.checked;
       else if (input.value !== "") values[field] = type === "choice" ? input.value : input.valueAsNumber;
+      if (values[field] === defaults[field]) delete values[field];
     }
     return values;
   }
