@@ -6,6 +6,7 @@ they must differ, since a difference that is gone must leave README.md as well.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,15 @@ def test_a_thousandth_of_a_field_is_noticed(monkeypatch: pytest.MonkeyPatch):
     assert not is_equal(case, run(case, methods.get("ding", eta="square", sigma_y=0.01001), monkeypatch))
     case.tape[1], case.tape[2] = case.tape[2], case.tape[1]
     assert not is_equal(case, run(case, case.method(), monkeypatch))
+
+
+def test_the_page_of_differences_names_them_all():
+    """Every method that was recorded and every variant, and as many runs as there are."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "methods" / "equal.md").read_text(encoding="utf-8")
+    recorded = {Case.read(path).meta["method"] for path in CASES}
+    assert f"{len(CASES)} runs of {len(recorded)} methods" in page
+    compared, _, differences = page.partition("## What differs")
+    assert set(re.findall(r"\[`(\w+)`\]", compared)) == recorded
+    assert set(re.findall(r"\(`(\w+)`\)", differences)) == set(VARIANTS)
+    counts = [int(row.split("|")[3]) for row in compared.splitlines() if row.startswith("| [`")]
+    assert sum(counts) == len(CASES)
