@@ -198,7 +198,7 @@ def load_amortized(path: Path) -> tuple[ConditionalUNet, dict[str, str]]:
 @click.option(
     "--save-every", type=click.FloatRange(0), default=180.0, show_default=True, help="Seconds between checkpoints."
 )
-@click.option("--autocast", is_flag=True, help="Compute in bfloat16 where that is safe.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16 where that is safe.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 @quiet_option

@@ -17,20 +17,34 @@ __all__ = ["loss", "prior"]
 
 # The shipped models' recipes: what `train prior` takes where an option is left out.
 RECIPES: dict[str, dict[str, Any]] = {
-    "photo": {"widths": (64, 128, 192), "blocks": 2, "batch": 64, "steps": 20_000},
+    "photo": {
+        "widths": (64, 128, 192),
+        "blocks": 2,
+        "batch": 64,
+        "steps": 20_000,
+        "network": {"heads": 4, "place": True},
+        "more": {"sigma_mean": -0.9, "sigma_std": 1.6},
+    },
     "fashion": {"widths": (64, 128, 128), "blocks": 2, "batch": 128, "steps": 10_000},
     "emoji": {
         "widths": (96, 160, 256, 256),
         "blocks": 1,
         "batch": 48,
         "steps": 5_000,
-        "more": {"ema": 0.999, "sigma_mean": -0.8},
+        "more": {"sigma_mean": -0.8},
     },
 }
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
+@click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of pictures, an IDX file, or a pack (.bin with a .csv beside it); packs may be repeated.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Of packs: JSON of weights by source.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
 @click.option(
     "--model", "recipe", type=click.Choice(list(RECIPES)), default="photo", show_default=True, help="Whose recipe."
@@ -40,6 +54,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 @click.option("--batch", type=click.IntRange(1), help="Pictures of a step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: 0.001]")
 @click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
+@click.option("--sizes", metavar="N,N,...", help="Of packs: sides that batches take turns with.  [default: --size]")
 @click.option("--widths", metavar="N,N,...", help="Channels of each level, fine to coarse.")
 @click.option("--blocks", type=click.IntRange(1), help="Residual blocks of a level.")
 @click.option(
@@ -56,39 +71,26 @@ RECIPES: dict[str, dict[str, Any]] = {
 @click.option(
     "--sample-every", type=click.IntRange(1), default=2000, show_default=True, help="Steps between sample grids."
 )
-@click.option("--autocast", is_flag=True, help="Compute in bfloat16 where that is safe.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop in time, with a last checkpoint.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+@click.option("--bf16", "--autocast", "bf16", is_flag=True, help="Compute in bfloat16.")
+@click.option("--channels-last", is_flag=True, help="Memory format of the weights.")
+@click.option("--compile", "compiled", is_flag=True, help="The network by torch.compile.")
+@click.option("--accumulation", type=click.IntRange(1), default=1, show_default=True, help="Batches of a step.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 @quiet_option
 def prior(
-    data: Path,
-    out: Path,
-    recipe: str,
-    labels: Path | None,
-    steps: int | None,
-    batch: int | None,
-    lr: float | None,
-    size: int,
-    widths: str | None,
-    blocks: int | None,
-    resume: str | None,
-    seed: int,
-    save_every: float,
-    sample_every: int,
-    autocast: bool,
-    threads: int | None,
-    form: Format,
-    quiet: bool,
+    data: tuple[Path, ...], out: Path, recipe: str, resume: str | None, form: Format, quiet: bool, **given: Any
 ) -> None:
     """Train a picture prior; `paintback inpaint --model OUT/model.safetensors` uses it.
 
     OUT also holds log.jsonl (step, pictures, loss, seconds) and a grid of samples now and then. It can be stopped at
     any time and resumed.
     """
-    given = RECIPES[recipe]
+    recipe_of, labels = RECIPES[recipe], given["labels"]
     if (recipe == "emoji") != (labels is not None):
         raise ValueError("--labels goes with --model emoji, and --model emoji with --labels; give both or neither.")
-    levels = given["widths"] if widths is None else _widths(widths)
     start = None if resume is None else Path(resume) if resume else out / "model.safetensors"
     if start is not None and not start.is_file():
         raise FileNotFoundError(f"There are no weights {start} to resume from; give their path, or leave --resume out.")
@@ -96,25 +98,53 @@ def prior(
     import torch
 
     from paintback.models.unet import UNetConfig
-    from paintback.training.data import open_pictures
     from paintback.training.prior import PriorTraining, train_prior
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    pictures = open_pictures(data, size=size) if labels is None else _emoji(data, labels, "train", size)
-    network = UNetConfig(channels=pictures.channels, widths=levels, blocks=blocks or given["blocks"])
+    widths = recipe_of["widths"] if given["widths"] is None else _numbers("--widths", given["widths"])
+    if given["threads"] is not None:
+        torch.set_num_threads(given["threads"])
+    pictures = _pictures(data, given) if labels is None else _emoji(data[0], labels, "train", given["size"])
+    network = UNetConfig(
+        channels=pictures.channels,
+        widths=widths,
+        blocks=given["blocks"] or recipe_of["blocks"],
+        **recipe_of.get("network", {}),
+    )
     training = PriorTraining(
-        steps=steps or given["steps"],
-        batch=batch or given["batch"],
-        learning_rate=lr or PriorTraining.learning_rate,
-        seed=seed,
-        save_every=save_every,
-        sample_every=sample_every,
-        autocast=autocast,
-        **given.get("more", {}),
+        steps=given["steps"] or (recipe_of["steps"] if given["minutes"] is None else 10**9),
+        batch=given["batch"] or recipe_of["batch"],
+        learning_rate=given["lr"] or PriorTraining.learning_rate,
+        minutes=given["minutes"],
+        bf16=given["bf16"],
+        compile=given["compiled"],
+        **{name: given[name] for name in ("seed", "save_every", "sample_every", "channels_last", "accumulation")},
+        **recipe_of.get("more", {}),
     )
     weights = train_prior(pictures, out, network=network, training=training, resume=start, progress=not quiet)
-    emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))
+    emit(form, {"weights": str(weights), "pictures": pictures.count}, str(weights))
+
+
+def _pictures(data: tuple[Path, ...], given: dict[str, Any]) -> Pictures:
+    """What `--data` names: packs, or one folder or IDX file."""
+    from paintback.training.data import open_pictures
+    from paintback.training.packs import PackPictures, is_pack, read_weights
+
+    packs = [path for path in data if is_pack(path)]
+    if len(packs) < len(data):
+        if len(data) > 1 or given["weights"] is not None or given["sizes"] is not None:
+            raise ValueError(
+                "Several --data, --weights and --sizes go with packs, each a .bin with its .csv beside it."
+            )
+        if given["device"] != "cpu":
+            raise ValueError("Training on another device than the CPU takes packs; give --data PACK.bin.")
+        return open_pictures(data[0], size=given["size"])
+    return PackPictures(
+        packs,
+        weights=None if given["weights"] is None else read_weights(given["weights"]),
+        size=given["size"],
+        sizes=None if given["sizes"] is None else _numbers("--sizes", given["sizes"]),
+        device=given["device"],
+    )
 
 
 @click.command()
@@ -163,11 +193,11 @@ def _emoji(data: Path, labels: Path, split: Split, size: int) -> Pictures:
     return EmojiPictures(data, labels, split=split, size=size)
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
-        widths = tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        widths = ()
-    if not widths or min(widths) < 2:
-        raise ValueError(f"--widths takes whole numbers from 2 with commas between, such as 64,128,192; got {text!r}.")
-    return widths
+        numbers = ()
+    if not numbers or min(numbers) < 2:
+        raise ValueError(f"{option} takes whole numbers from 2 with commas between, such as 64,128,192; got {text!r}.")
+    return numbers

@@ -10,9 +10,11 @@ arXiv:2207.12598): D = D(x, negative) + w (D(x, prompt) - D(x, negative)), no wo
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,8 @@ from paintback.models.vocabulary import Vocabulary
 from paintback.schedules import EDM, Time
 
 __all__ = ["EmbeddedModel", "UNetDenoiser", "load_embedded", "load_unet"]
+
+ZOOMS = (0.0, 2.2)  # of the crops that networks with a place learnt from; beyond, the nearest is told
 
 
 class UNetDenoiser(Denoiser):
@@ -64,6 +68,28 @@ class UNetDenoiser(Denoiser):
         self.condition, self.unconditional, self.guidance_scale = condition, unconditional, guidance_scale
         self.network, self.shape, self.dtype, self.name = network, shape, dtype, name
         self.multiple = network.config.multiple
+        self.place: Tensor | None = None
+
+    def placed(
+        self, boxes: Sequence[tuple[int, int, int, int]], shapes: Sequence[tuple[int, int]], factor: int
+    ) -> UNetDenoiser:
+        """The denoiser of crops whose place is known, for a network that takes it; else this one.
+
+        Args:
+            boxes: top, left, bottom and right of each row's crop, in pixels of its picture.
+            shapes: (H, W) of each row's picture.
+            factor: pixels of a cell along a side.
+        """
+        if not self.network.config.place:
+            return self
+        rows = []
+        for box, (height, width) in zip(boxes, shapes, strict=True):
+            edges = [2 * edge / side - 1 for edge, side in zip(box, (height, width, height, width), strict=True)]
+            zoom = min(max(math.log2(min(height, width) / factor / 64), ZOOMS[0]), ZOOMS[1])
+            rows.append([*edges, zoom, 1.0])
+        other = copy.copy(self)
+        other.place = torch.tensor(rows)
+        return other
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         """D(x, sigma); see the head of this file."""
@@ -79,18 +105,23 @@ class UNetDenoiser(Denoiser):
         if self.unconditional is None or self.guidance_scale == 1:
             return predict("x0", self._picture(x, time.sigma, condition), x, time, rows=len(x))
         both = torch.cat((condition_rows(self.unconditional, len(x)), condition))
-        halves = self._picture(torch.cat((x, x)), time.sigma, both).chunk(2)
+        halves = self._picture(torch.cat((x, x)), time.sigma, both, halves=2).chunk(2)
         lower, upper = (predict("x0", half, x, time) for half in halves)
         guided = Prediction(upper.x0, upper.x1, upper, lower).guided(self.guidance_scale)
         return replace(guided, rows=2 * len(x))
 
-    def _picture(self, x: Tensor, sigma: float, words: Tensor | None = None) -> Tensor:
+    def _picture(self, x: Tensor, sigma: float, words: Tensor | None = None, halves: int = 1) -> Tensor:
         """D(x, sigma), of x's shape."""
         data = self.network.config.sigma_data
         total = math.hypot(sigma, data)
-        clock = torch.full((len(x),), math.log(sigma) / 4, device=x.device, dtype=self.dtype)
-        condition = () if words is None else (words.to(self.dtype),)
-        raw: Tensor = self.network((x / total).to(self.dtype), clock, *condition).to(x.dtype)
+        clock = torch.full(
+            (len(x),), math.log(sigma) / 4, device=x.device, dtype=torch.promote_types(self.dtype, torch.float32)
+        )
+        condition = {} if words is None else {"words": words.to(self.dtype)}
+        if self.place is not None:
+            place = self.place.to(x.device)  # under guidance x is twice the batch, one after the other
+            condition["place"] = torch.cat([condition_rows(place, len(x) // halves)] * halves)
+        raw: Tensor = self.network((x / total).to(self.dtype), clock, **condition).to(x.dtype)
         return x * (data / total) ** 2 + raw * (sigma * data / total)
 
 

@@ -223,7 +223,7 @@ def train_aid(
         prefetch(pictures, training.seed, start, training.steps, count),
         initial=start, total=training.steps, disable=not progress, unit="step",
     )  # fmt: skip
-    for step, batch in enumerate(bar, start):
+    for step, (batch, _) in enumerate(bar, start):
         rng = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         known = mixed_masks(training.seed, step, count, pictures.size)
         first = torch.randn(batch.shape, generator=rng)

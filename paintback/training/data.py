@@ -54,16 +54,22 @@ class Pictures:
         size: side of the squares that `batch` returns, in pixels.
         count: number of pictures behind it.
         vocabulary: words of the prompts; empty for pictures without.
+        device: where the batches are.
     """
 
     channels: int
     size: int
     count: int
     vocabulary: tuple[str, ...] = ()
+    device: torch.device = torch.device("cpu")
 
     def batch(self, seed: int, step: int, size: int) -> Tensor:
         """Returns (size, channels, self.size, self.size), float32 in [-1, 1]; a function of its arguments alone."""
         raise NotImplementedError
+
+    def placed(self, seed: int, step: int, size: int) -> tuple[Tensor, Tensor | None]:
+        """`batch`, and the places of its crops as `UNet.forward` takes them, where the source knows them."""
+        return self.batch(seed, step, size), None
 
     def prompts(self, seed: int, step: int, size: int) -> list[str]:
         """A text for each picture of `batch(seed, step, size)`; empty texts for pictures without."""
@@ -193,12 +199,19 @@ def open_pictures(path: Path, *, size: int = 64, only: tuple[int, int] | None = 
     return PictureFolder(path, size=size)
 
 
-def prefetch(pictures: Pictures, seed: int, start: int, stop: int, size: int) -> Iterator[Tensor]:
-    """Yields the batches of steps `start` to `stop`, the next one made in a thread while the caller works."""
+def prefetch(pictures: Pictures, seed: int, start: int, stop: int, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yields the placed batches of steps `start` to `stop`, the next one made in a thread while the caller works.
+
+    Batches that are cut on another device are made where they are asked for: that device works ahead by itself.
+    """
+    if pictures.device.type != "cpu":
+        for step in range(start, stop):
+            yield pictures.placed(seed, step, size)
+        return
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(pictures.batch, seed, start, size)
+        ahead = pool.submit(pictures.placed, seed, start, size)
         for step in range(start, stop):
             now = ahead.result()
             if step + 1 < stop:
-                ahead = pool.submit(pictures.batch, seed, step + 1, size)
+                ahead = pool.submit(pictures.placed, seed, step + 1, size)
             yield now

@@ -47,7 +47,9 @@ def export_prior(
         header["guidance_scale"] = str(guidance_scale)
     if size is not None:
         header["size"] = str(size)
-    half = {key: value.to(torch.float16).contiguous() for key, value in state.items()}
+    half = {
+        key: (value if key == "frequencies" else value.to(torch.float16)).contiguous() for key, value in state.items()
+    }
     temporary = out.with_suffix(".partial")
     save_file(half, temporary, header)
     temporary.chmod(0o644)

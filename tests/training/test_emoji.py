@@ -217,7 +217,14 @@ def trained(folder, labels, tmp_path_factory):
     """140 steps on two colours, most of them at high noise."""
     pictures = EmojiPictures(folder, labels, size=16)
     training = PriorTraining(
-        steps=140, batch=16, learning_rate=1e-2, warmup=3, sample_every=1000, ema=0.9, sigma_mean=1.5, prompt_drop=0.3
+        steps=140,
+        batch=16,
+        learning_rate=1e-2,
+        warmup=3,
+        sample_every=1000,
+        ema=(7.0,),
+        sigma_mean=1.5,
+        prompt_drop=0.3,
     )
     out = tmp_path_factory.mktemp("run")
     return train_prior(pictures, out, network=NETWORK, training=training, progress=False)
@@ -257,7 +264,7 @@ def test_dropped_prompts_teach_no_word(folder, labels, tmp_path):
     moved = {}
     for drop in (0.0, 1.0):
         training = PriorTraining(
-            steps=5, batch=4, warmup=1, weight_decay=0.0, ema=0.0, sample_every=1000, prompt_drop=drop
+            steps=5, batch=4, warmup=1, weight_decay=0.0, ema=(1e9,), sample_every=1000, prompt_drop=drop
         )
         path = train_prior(pictures, tmp_path / str(drop), network=NETWORK, training=training, progress=False)
         moved[drop] = load_unet(path)[0].words
