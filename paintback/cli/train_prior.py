@@ -11,7 +11,6 @@ from paintback.cli.output import Format, emit, format_option, quiet_option
 
 if TYPE_CHECKING:
     from paintback.training.data import Pictures
-    from paintback.training.emoji import Split
 
 __all__ = ["loss", "prior"]
 
@@ -26,13 +25,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "more": {"sigma_mean": -0.9, "sigma_std": 1.6},
     },
     "fashion": {"widths": (64, 128, 128), "blocks": 2, "batch": 128, "steps": 10_000},
-    "emoji": {
-        "widths": (96, 160, 256, 256),
-        "blocks": 1,
-        "batch": 48,
-        "steps": 5_000,
-        "more": {"sigma_mean": -0.8},
-    },
 }
 
 
@@ -49,7 +41,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 @click.option(
     "--model", "recipe", type=click.Choice(list(RECIPES)), default="photo", show_default=True, help="Whose recipe."
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="For emoji: en/data.json of emojibase-data.")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps in all, with those before a resume.")
 @click.option("--batch", type=click.IntRange(1), help="Pictures of a step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: 0.001]")
@@ -88,9 +79,7 @@ def prior(
     OUT also holds log.jsonl (step, pictures, loss, seconds) and a grid of samples now and then. It can be stopped at
     any time and resumed.
     """
-    recipe_of, labels = RECIPES[recipe], given["labels"]
-    if (recipe == "emoji") != (labels is not None):
-        raise ValueError("--labels goes with --model emoji, and --model emoji with --labels; give both or neither.")
+    recipe_of = RECIPES[recipe]
     start = None if resume is None else Path(resume) if resume else out / "model.safetensors"
     if start is not None and not start.is_file():
         raise FileNotFoundError(f"There are no weights {start} to resume from; give their path, or leave --resume out.")
@@ -103,7 +92,7 @@ def prior(
     widths = recipe_of["widths"] if given["widths"] is None else _numbers("--widths", given["widths"])
     if given["threads"] is not None:
         torch.set_num_threads(given["threads"])
-    pictures = _pictures(data, given) if labels is None else _emoji(data[0], labels, "train", given["size"])
+    pictures = _pictures(data, given)
     network = UNetConfig(
         channels=pictures.channels,
         widths=widths,
@@ -152,23 +141,9 @@ def _pictures(data: tuple[Path, ...], given: dict[str, Any]) -> Pictures:
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
 @click.option("--batches", type=click.IntRange(1), default=16, show_default=True, help="Of 64 pictures each.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of crops and noise.")
-@click.option("--labels", type=click.Path(path_type=Path), help="For emoji: en/data.json of emojibase-data.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of emoji, which part.  [default: test]")
-@click.option("--prompts", is_flag=True, help="Show the model the pictures' labels.")
 @format_option
-def loss(
-    model: str,
-    data: Path,
-    batches: int,
-    seed: int,
-    labels: Path | None,
-    split: Split | None,
-    prompts: bool,
-    form: Format,
-) -> None:
+def loss(model: str, data: Path, batches: int, seed: int, form: Format) -> None:
     """Measure the training loss of a model on other pictures."""
-    if labels is None and (split is not None or prompts):
-        raise ValueError("--split and --prompts go with --labels; give the emoji's labels, or leave them out.")
     from paintback import models
     from paintback.models.embedded import EmbeddedModel
     from paintback.models.unet import UNet
@@ -178,19 +153,9 @@ def loss(
     loaded = models.load(model)
     assert isinstance(loaded, EmbeddedModel)
     assert isinstance(loaded.network, UNet)
-    size = loaded.training_size
-    pictures = open_pictures(data, size=size) if labels is None else _emoji(data, labels, split or "test", size)
-    if prompts and not loaded.vocabulary:
-        raise ValueError(f"The model {model!r} takes no prompts; leave --prompts out.")
-    vocabulary = loaded.vocabulary if prompts else None
-    value = held_out_loss(loaded.network, pictures, batches=batches, seed=seed, vocabulary=vocabulary)
+    pictures = open_pictures(data, size=loaded.training_size)
+    value = held_out_loss(loaded.network, pictures, batches=batches, seed=seed)
     emit(form, {"model": model, "loss": value, "pictures": batches * 64}, f"{value:.4f}")
-
-
-def _emoji(data: Path, labels: Path, split: Split, size: int) -> Pictures:
-    from paintback.training.emoji import EmojiPictures
-
-    return EmojiPictures(data, labels, split=split, size=size)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,3 +180,19 @@ def test_idx_files_that_are_cut_short(idx, tmp_path):
     cut.write_bytes(gzip.decompress(idx.read_bytes())[:-1])
     with pytest.raises(ValueError, match="cut short"):
         read_idx(cut)
+
+
+def test_the_loss_of_a_model_on_other_pictures(folder, capsys):
+    tiny = Path(__file__).parents[1] / "recorded" / "tiny.safetensors"
+
+    def loss(seed: int) -> float:
+        given = ["--model", str(tiny), "--data", str(folder), "--batches", "1", "--seed", str(seed)]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "loss", *given, "--format", "json"])
+        assert not stop.value.code
+        return json.loads(capsys.readouterr().out)["loss"]
+
+    first = loss(0)
+    assert 0 < first == loss(0)
+    assert first != loss(1)
