@@ -7,7 +7,7 @@ by alpha_t x0 + sigma_t x1 = x_t.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -114,7 +114,13 @@ def predict(parametrisation: Parametrisation, output: Tensor, x: Tensor, time: T
 
 
 class Codec:
-    """The map between pictures and the space that a denoiser works in; this one is the identity of pixel models."""
+    """The map between pictures and the space that a denoiser works in; this one is the identity of pixel models.
+
+    Attributes:
+        factor: pixels per cell along a side.
+    """
+
+    factor: int = 1
 
     def encode(self, picture: Tensor) -> Tensor:
         """Picture, (B, C, H, W) in [-1, 1], to the denoiser's space."""
@@ -123,6 +129,10 @@ class Codec:
     def decode(self, x: Tensor) -> Tensor:
         """Denoiser's space to picture; differentiable."""
         return x
+
+    def share_known(self, known: Tensor) -> Tensor:
+        """The known share of the pixels under every cell, (B, 1, h, w) of a (B, 1, H, W) bool; F before H in clips."""
+        return known.float()
 
 
 class Denoiser:
@@ -186,6 +196,25 @@ class Denoiser:
         other = copy.copy(self)
         other.condition = condition
         return other
+
+    def placed(
+        self, boxes: Sequence[tuple[int, int, int, int]], shapes: Sequence[tuple[int, int]], factor: int
+    ) -> Denoiser:
+        """This denoiser told where in the picture its states lie, for a network that takes that as an input.
+
+        A painter asks once for every scale and batch. The methods then show the denoiser a multiple of these rows, a
+        row's multiples next to each other.
+
+        Args:
+            boxes: one (top, left, bottom, right) in pixels of the picture for each row of the batch; it may reach
+                beyond the picture.
+            shapes: (H, W) of each row's picture.
+            factor: pixels of the picture per pixel of the state, along a side.
+
+        Returns:
+            Self, for a model that does not ask.
+        """
+        return self
 
     def in_coordinates(self, coordinates: Coordinates) -> Denoiser:
         """This denoiser with its states in other coordinates; self where they are those already."""

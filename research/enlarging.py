@@ -29,7 +29,7 @@ from paintback.cli.bench import method_of
 from paintback.cli.output import Format, emit, format_option
 from paintback.methods.base import Method
 from paintback.observation import Bicubic
-from paintback.superres import choose_method, superres
+from paintback.tasks.superres import choose_method, superres
 from research.command import run
 
 __all__ = ["Enlarging", "compare_enlarging", "table"]

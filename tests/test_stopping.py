@@ -9,11 +9,11 @@ import torch
 import paintback as pb
 from paintback import methods
 from paintback.denoiser import Denoiser, Prediction
-from paintback.inpainter import Inpainter
 from paintback.observation import Observation
 from paintback.priors import GaussianMixture
 from paintback.schedules import Flow
 from paintback.stopping import Stopped, stoppable
+from paintback.tasks.inpaint import Inpainter
 
 
 class Counting(Denoiser):

@@ -20,7 +20,7 @@ from paintback.batch import files
 if TYPE_CHECKING:
     from paintback.images import Picture
     from paintback.images.masks import Mask
-    from paintback.inpainter import Inpainter, Output
+    from paintback.tasks.inpaint import Inpainter, Output
 
 __all__ = [
     "ALPHA",
@@ -304,7 +304,7 @@ def load(job: Job) -> Inpainter:
     """
     import torch
 
-    from paintback.inpainter import Inpainter
+    from paintback.tasks.inpaint import Inpainter
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
@@ -371,7 +371,7 @@ def paint(
     mask: Mask,
     seeds: Sequence[int],
     progress: Watcher | None = None,
-) -> list[tuple[Job, Output]]:
+) -> list[tuple[Job, Output[list[Picture]]]]:
     """Paints one sample for each seed.
 
     Args:
@@ -413,7 +413,7 @@ def paint(
     return done
 
 
-def run_job(inpainter: Inpainter, job: Job, progress: Watcher | None = None) -> tuple[Job, Output]:
+def run_job(inpainter: Inpainter, job: Job, progress: Watcher | None = None) -> tuple[Job, Output[list[Picture]]]:
     """Reads a job's files and paints its one sample.
 
     Args:

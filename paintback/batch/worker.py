@@ -156,7 +156,7 @@ class Painter:
                 if task.job is None:
                     raise ValueError(task.error or "There is no job.")
                 item = self._read(task, wanted)
-                plan = self.inpainter.plan(item.picture, item.mask, task.job.blur)
+                plan = self.inpainter.sizes(item.picture, item.mask, mask_blur=task.job.blur)
             except Exception as error:  # whatever is wrong with one picture, the others go on
                 if wanted:
                     records.append(failed(task, _sentence(error)))

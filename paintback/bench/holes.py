@@ -27,8 +27,8 @@ from tqdm import tqdm
 from paintback.bench.lpips import LPIPS
 from paintback.images import generators
 from paintback.images.picture import read_picture
-from paintback.inpainter import Inpainter
 from paintback.methods.base import Method
+from paintback.tasks.inpaint import Inpainter
 
 __all__ = ["KINDS", "HoleScore", "compare_holes", "crops", "mask_set", "steps_within", "table", "to_json"]
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from paintback.inpainter import Inpainter
 from paintback.methods.base import Method
 from paintback.resources import PeakMemory
+from paintback.tasks.inpaint import Inpainter
 
 __all__ = ["Overhead", "measure_overhead"]
 

@@ -229,7 +229,7 @@ def holes(
     import torch
 
     from paintback.bench import holes as suite
-    from paintback.inpainter import Inpainter
+    from paintback.tasks.inpaint import Inpainter
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -281,7 +281,7 @@ def overhead(
     import torch
 
     from paintback.bench.overhead import measure_overhead
-    from paintback.inpainter import Inpainter
+    from paintback.tasks.inpaint import Inpainter
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -61,8 +61,8 @@ def layers(
     from paintback import images
     from paintback.cli import fields
     from paintback.images.encoding import check_place
-    from paintback.layer_inference import LayerInference
-    from paintback.layers import layers
+    from paintback.tasks.layer_inference import LayerInference
+    from paintback.tasks.layers import layers
 
     values = fields.parse(LayerInference, pairs)
     if foreign := [name for name in values if name not in OWN]:

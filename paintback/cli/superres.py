@@ -76,7 +76,7 @@ def superres(
     from paintback.cli import fields
     from paintback.cli.sheet import sheet
     from paintback.images.resizing import resize_unit
-    from paintback.superres import choose_method, superres
+    from paintback.tasks.superres import choose_method, superres
 
     chosen = choose_method(method, **fields.parse(type(methods.get(method)), pairs))
     names = numbered(out, samples)

@@ -101,7 +101,7 @@ def _paint(inpainter: Any, job: Job, clip: Clip, mask: Masks, progress: Silent) 
     import torch
 
     from paintback import methods
-    from paintback.video import inpaint_video
+    from paintback.tasks.video import inpaint_video
 
     return inpaint_video(
         clip,

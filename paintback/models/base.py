@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, device, dtype, nn
 
-from paintback.denoiser import Denoiser
-from paintback.models.catalogue import Sampler
+from paintback.denoiser import Codec, Denoiser
+from paintback.models.catalogue import TRAINED, Sampler
 
-__all__ = ["Model"]
+if TYPE_CHECKING:
+    from paintback.models.latent import LatentModel
+    from paintback.models.trained import TrainedModel
+
+__all__ = ["Kinds", "Model", "Told"]
+
+T = TypeVar("T", covariant=True)
+
+
+class Kinds(Protocol[T]):
+    """Something that there is for each kind of model; `painting` has a way of painting for each."""
+
+    def pixels(self, model: Model) -> T:
+        """For a denoiser of small pictures, which paints coarse to fine."""
+
+    def latents(self, model: LatentModel) -> T:
+        """For a denoiser of latents, which composes a crop at once."""
+
+    def trained(self, model: TrainedModel) -> T:
+        """For a model that takes the mask itself."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of one picture's content.
+
+    Attributes:
+        prompt: text, or None.
+        negative_prompt: likewise.
+        guidance_scale: of classifier-free guidance; None for the model's own.
+        embeddings: in place of the text, and further scales of guidance, by the pipeline's names; those that are given.
+    """
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+    embeddings: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -28,6 +65,7 @@ class Model:
         sampler: what it is sampled with where the user names no method.
         distilled: whether guidance was distilled into the network, whose output is then no longer a denoiser's mean.
         largest_area: pixels that the network takes at most; None for any number.
+        codec: pictures to the space that the denoiser works in and back; the identity for pixels.
     """
 
     name: str
@@ -41,6 +79,11 @@ class Model:
     sampler: Sampler = field(default_factory=Sampler, kw_only=True)
     distilled: bool = field(default=False, kw_only=True)
     largest_area: int | None = field(default=None, kw_only=True)
+    codec: Codec = field(default_factory=Codec, kw_only=True)
+
+    def paint(self, ways: Kinds[T]) -> T:
+        """The way in which this kind of model paints: this model's one of `ways`."""
+        return ways.pixels(self)
 
     def denoiser(
         self,
@@ -59,6 +102,61 @@ class Model:
             ValueError: if the model does not take prompts and one is given.
         """
         raise NotImplementedError
+
+    def denoiser_at(self, size: tuple[int, ...], told: Told) -> Denoiser:
+        """The frozen denoiser for pictures of a size and what is said of them.
+
+        Args:
+            size: (H, W), or (F, H, W) of a clip; models of pixels do not ask.
+            told: prompt, guidance and embeddings.
+
+        Raises:
+            ValueError: for something that the model does not take.
+        """
+        self.check_takes(list(told.embeddings))
+        return self.denoiser(told.prompt, told.negative_prompt, told.guidance_scale)
+
+    def state_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the sampler's state for one picture of a size."""
+        return (self.channels, *size)
+
+    def check_takes(self, given: list[str]) -> None:
+        """Refuses what only models with a VAE take.
+
+        Args:
+            given: names of what was given of embeddings, height, width, latent_mask and leaky_encoding.
+
+        Raises:
+            ValueError: naming it.
+        """
+        if given:
+            raise ValueError(f"The model {self.name!r} paints pixels and takes no {', '.join(given)}; leave that out.")
+
+    def check_method(self, method: str | None) -> None:
+        """Refuses a method that this kind of model does not run.
+
+        Args:
+            method: its name, or None where none was named.
+
+        Raises:
+            ValueError: saying which model or method to take.
+        """
+        if method == TRAINED:
+            raise ValueError(
+                f"method={TRAINED!r} needs a checkpoint that takes the mask as an input, and {self.name!r} takes "
+                "none; load an inpainting pipeline of SD, SDXL, SD 3 (ControlNet) or Flux Fill, or name another method."
+            )
+
+    def as_clips(self) -> LatentModel:
+        """This model as one of clips.
+
+        Raises:
+            ValueError: for a model of pictures.
+        """
+        raise ValueError(
+            f"The model {self.name!r} paints pictures, not clips; give a model of clips, such as the folder of a "
+            "WanPipeline."
+        )
 
     def to_model(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to the model's colours."""

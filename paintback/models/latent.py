@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paintback.denoiser import Codec, Denoiser
-from paintback.models.base import Model
+from paintback.models.base import Kinds, Model, T, Told
 from paintback.observation import Observation
 
 __all__ = ["LatentCodec", "LatentModel", "LatentPolicy", "fill_hole", "known_cells", "observe"]
@@ -26,12 +26,10 @@ class LatentCodec(Codec):
     """A codec whose space has its own shape.
 
     Attributes:
-        factor: pixels per latent cell along a side.
         channels: of the latent space.
         frames: of a clip per latent cell in time, but for the first frame, which has a cell of its own.
     """
 
-    factor: int
     channels: int
     frames: int = 1
 
@@ -40,7 +38,6 @@ class LatentCodec(Codec):
         return (self.channels, *size[:-2], size[-2] // self.factor, size[-1] // self.factor)
 
     def share_known(self, known: Tensor) -> Tensor:
-        """The known share of the pixels under every cell, (B, 1, h, w) of a (B, 1, H, W) bool; F before H in clips."""
         return F.avg_pool2d(known.float(), self.factor)
 
 
@@ -55,6 +52,9 @@ class LatentModel(Model):
 
     codec: LatentCodec = field(kw_only=True)
     training_frames: int = field(default=1, kw_only=True)
+
+    def paint(self, ways: Kinds[T]) -> T:
+        return ways.latents(self)
 
     def denoiser(
         self,
@@ -78,6 +78,18 @@ class LatentModel(Model):
             ValueError: for an argument that the model does not take.
         """
         raise NotImplementedError
+
+    def denoiser_at(self, size: tuple[int, ...], told: Told) -> Denoiser:
+        return self.denoiser(told.prompt, told.negative_prompt, told.guidance_scale, size=size, **told.embeddings)
+
+    def state_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return self.codec.shape(size)
+
+    def check_takes(self, given: list[str]) -> None:
+        """Latent models take all of it; which embeddings, `denoiser` says."""
+
+    def as_clips(self) -> LatentModel:
+        return super().as_clips() if self.training_frames == 1 else self
 
 
 def fill_hole(values: Tensor, known: Tensor) -> Tensor:
@@ -107,7 +119,7 @@ def fill_hole(values: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, values, fine)
 
 
-def known_cells(codec: LatentCodec, known: Tensor, policy: LatentPolicy) -> Tensor:
+def known_cells(codec: Codec, known: Tensor, policy: LatentPolicy) -> Tensor:
     """Which latent cells count as known: those of which all, most or any pixels are.
 
     Args:

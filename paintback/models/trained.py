@@ -1,20 +1,20 @@
 """What models add to `Model` that were trained to inpaint: they take the mask as an input and bring their own sampler.
 
 They are the reference that training-free methods are measured against. No method runs on them and they make no
-denoiser: `paint` is all they do, and the Inpainter calls it as `method="trained"`.
+denoiser: `fill` is all they do, and the Inpainter calls it as `method="trained"`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser
-from paintback.models.base import Model
+from paintback.models.base import Kinds, Model, T, Told
 from paintback.models.catalogue import TRAINED, Sampler
 
 __all__ = ["Painting", "Step", "TrainedModel"]
@@ -41,7 +41,7 @@ class Painting:
 
 @dataclass(frozen=True)
 class TrainedModel(Model):
-    """A model that takes the mask. A subclass defines `paint`.
+    """A model that takes the mask. A subclass defines `fill`.
 
     Attributes:
         takes_strength: whether it can start from the picture itself.
@@ -61,35 +61,48 @@ class TrainedModel(Model):
     ) -> Denoiser:
         raise ValueError(f"The model {self.name!r} takes the mask as an input; it runs only as method={TRAINED!r}.")
 
-    def paint(
+    def paint(self, ways: Kinds[T]) -> T:
+        return ways.trained(self)
+
+    def check_takes(self, given: list[str]) -> None:
+        if {"leaky_encoding", "latent_mask"} & set(given):
+            raise ValueError(f"The model {self.name!r} takes the mask itself and no leaky_encoding or latent_mask.")
+
+    def check_method(self, method: str | None) -> None:
+        if method not in (None, TRAINED):
+            raise ValueError(
+                f"The model {self.name!r} takes the mask as an input and runs only as method={TRAINED!r}, "
+                f"not {method!r}; leave the method out, or load a model that was not trained to inpaint."
+            )
+
+    def count_steps(self, num_inference_steps: int, kept: int) -> int:
+        """How many steps run of a whole run's last `kept` intervals; some samplers take one more."""
+        return kept
+
+    def fill(
         self,
         picture: Tensor,
         hole: Tensor,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
+        told: Told,
         *,
         num_inference_steps: int,
         generator: torch.Generator | Sequence[torch.Generator],
         num_samples: int = 1,
-        strength: float = 1.0,
+        steps: int | None = None,
         step: Step | None = None,
-        embeddings: Mapping[str, Any] | None = None,
     ) -> Painting:
         """Paints the hole of a picture.
 
         Args:
             picture: (1 or B, 3, H, W) in [-1, 1], on the model's device; the hole filled with what may be known of it.
             hole: (1 or B, 1, H, W) bool, True = repaint.
-            prompt: text.
-            negative_prompt: text.
-            guidance_scale: None for the model's own.
+            told: of its content.
             num_inference_steps: of the whole run.
             generator: one for the batch, or one for each sample.
             num_samples: B.
-            strength: below 1, from the picture itself noised to this part of the steps.
+            steps: the last ones of the run, from the picture itself noised to where they begin; None for all, from
+                noise.
             step: called after every step with (step, t, x), x the state; returning True stops the run.
-            embeddings: in place of the text.
 
         Raises:
             ValueError: for an argument that the model does not take.

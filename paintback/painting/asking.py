@@ -223,12 +223,13 @@ EXPECTED = {
 }
 
 
-def sentence(error: ValidationError, kind: type[Asked]) -> str:
+def sentence(error: ValidationError, kind: type[Asked], *, python: bool = False) -> str:
     """The first thing that is wrong with a request, in one sentence: what was given and what is taken.
 
     Args:
         error: what pydantic says.
         kind: the request's class.
+        python: whether the entries are called by Python's keywords.
     """
     first = error.errors(include_url=False)[0]
     name, what, value = str(first["loc"][0]) if first["loc"] else "", first["type"], first["input"]
@@ -242,6 +243,7 @@ def sentence(error: ValidationError, kind: type[Asked]) -> str:
     if not name or name not in kind.model_fields:
         return f"{first['msg'].removeprefix('Value error, ')}"
     option = _option(name, kind.model_fields[name])
+    name = option.python if python else name
     for bound, words in (("ge", "at least"), ("gt", "above"), ("le", "at most")):
         if bound in limits:
             return f"{name} must be {words} {_number(limits[bound])}; got {given}."

@@ -11,11 +11,15 @@ Whatever the request says itself (`method`, `steps`, `samples`, `average`) is le
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.painting.request import Request
 
-__all__ = ["DRAWS", "EVALUATIONS", "draws", "resolve"]
+if TYPE_CHECKING:
+    from paintback.methods.base import Method
+
+__all__ = ["DRAWS", "EVALUATIONS", "draws", "intervals", "resolve"]
 
 EVALUATIONS = 10  # of fast, at most, where the method's single step costs no more
 DRAWS = 8  # of best
@@ -44,13 +48,17 @@ def resolve(request: Request, sampler: Sampler) -> Request:
     from paintback import methods
 
     method = methods.get(name, **{**own.fields, **request.fields})
-    steps = request.steps
-    if steps is None:
-        steps = own.num_inference_steps
-        if request.quality == "fast":
-            while steps > 1 and method.evaluations(steps) > EVALUATIONS:
-                steps -= 1
-    return request.with_(method=name, fields=asdict(method), steps=steps)
+    return request.with_(method=name, fields=asdict(method), steps=intervals(request, method, own.num_inference_steps))
+
+
+def intervals(request: Request, method: Method, own: int) -> int:
+    """The steps of a request: what it says, else its own, or as many as fast has evaluations for."""
+    if request.steps is not None:
+        return request.steps
+    if request.quality == "fast":
+        while own > 1 and method.evaluations(own) > EVALUATIONS:
+            own -= 1
+    return own
 
 
 def draws(request: Request) -> int:

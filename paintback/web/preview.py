@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paintback.images import Picture
     from paintback.images.masks import Mask
     from paintback.images.regions import Box
-    from paintback.inpainter import Inpainter
+    from paintback.tasks.inpaint import Inpainter
 
 __all__ = ["Progress", "Stage", "View", "plan", "spread"]
 
@@ -60,39 +60,24 @@ class View:
 
 def plan(inpainter: Inpainter, job: Job, mask: Mask) -> list[Stage]:
     """The stages of one sample, in the order in which `Inpainter` makes them."""
-    from paintback.coarse_to_fine import plan_levels, refinement_grid
-    from paintback.images import blur, hole_regions
-    from paintback.models.latent import LatentModel
-    from paintback.models.trained import TrainedModel
-    from paintback.whole_picture import choose_size, whole_regions
+    from paintback.batch.job import chosen_method
 
-    model, policy = inpainter.model, inpainter.policy
-    steps = job.steps or model.sampler.num_inference_steps
-    wide = blur(mask, job.blur) > 0 if job.blur else mask
-    stages = []
-    if isinstance(model, LatentModel | TrainedModel):
-        for region in whole_regions(wide, model, None):
-            frame = choose_size(region.box, model, (job.height, job.width))
-            stages.append(Stage(region.box, region.local_target, steps, frame.size[0] * frame.size[1], frame))
-        return stages
-    denoiser = model.denoiser(job.prompt, job.negative_prompt, job.guidance)
-    size = None if denoiser.shape is None else (denoiser.shape[-2], denoiser.shape[-1])
-    regions = hole_regions(wide, context=policy.context, minimum=model.training_size, multiple=policy.multiple)
-    for region in regions:
-        for number, level in enumerate(plan_levels(region, (wide.shape[0], wide.shape[1]), policy, size)):
-            count = len(refinement_grid(denoiser, steps, policy.refine_from)) - 1 if number else steps
-            cells = level.box.height * level.box.width / level.factor**2
-            stages.append(Stage(level.box, _part(region.target, level.box), count, cells + OVERHEAD))
-    return stages
-
-
-def _part(target: Mask, box: Box) -> Mask:
-    """The target in a box that may reach beyond the picture."""
-    part = np.zeros(box.shape, bool)
-    top, left = max(0, box.top), max(0, box.left)
-    inside = target[top : max(top, box.bottom), left : max(left, box.right)]
-    part[top - box.top : top - box.top + inside.shape[0], left - box.left : left - box.left + inside.shape[1]] = inside
-    return part
+    made = inpainter.plan(
+        np.zeros((*mask.shape, 3), np.uint8),
+        mask,
+        job.prompt,
+        negative_prompt=job.negative_prompt,
+        guidance_scale=job.guidance,
+        method=chosen_method(job),
+        num_inference_steps=job.steps,
+        mask_blur=job.blur,
+        height=job.height,
+        width=job.width,
+    )
+    return [
+        Stage(one.box, one.part, one.steps, one.cells + (0 if one.frame else OVERHEAD), one.frame)
+        for one in made.stages
+    ]
 
 
 @dataclass
@@ -180,7 +165,7 @@ def _view(inpainter: Inpainter, stage: Stage, x0: Any) -> View:
     model = inpainter.model
     x0 = x0[:1].detach()
     if stage.frame is not None:  # a prediction in latents
-        x0 = stage.frame.leave(model.to_picture(model.codec.decode(x0)).float().cpu())  # type: ignore[attr-defined]
+        x0 = stage.frame.leave(model.to_picture(model.codec.decode(x0)).float().cpu())
     else:
         x0 = model.to_picture(x0.float().cpu())
     values = ((x0[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from paintback.batch.job import Job
     from paintback.images import Picture
     from paintback.images.masks import Mask
-    from paintback.inpainter import Inpainter, Output
+    from paintback.tasks.inpaint import Inpainter, Output
 
 __all__ = ["Worker", "describe", "job_of"]
 
@@ -234,7 +234,7 @@ class Worker(threading.Thread):
 
     def _paint(
         self, inpainter: Inpainter, job: Job, identifier: str, picture: Picture, mask: Mask, progress: Progress
-    ) -> Output:
+    ) -> Output[list[Picture]]:
         import torch
 
         from paintback.batch.job import chosen_method
@@ -288,7 +288,7 @@ class Worker(threading.Thread):
         request: dict[str, Any],
         job: Job,
         picture: Picture,
-        output: Output,
+        output: Output[list[Picture]],
         progress: Progress,
     ) -> None:
         """Writes a sample with its settings. They name files as people do, and the page's own ids besides."""

@@ -19,8 +19,8 @@ import paintback as pb
 from paintback.batch import Job, Task, run
 from paintback.batch.ledger import Ledger
 from paintback.batch.worker import Options, Painter, bytes_per_cell
-from paintback.coarse_to_fine import Policy
 from paintback.images import read_picture, read_settings
+from paintback.painting.layout import Policy
 
 
 def hashes(folder):
@@ -88,7 +88,7 @@ def test_equal_plans_share_a_batch_and_masks_may_differ(scans, mask, tiny_model)
         return [torch.Generator().manual_seed(k) for k in range(4)]
 
     common = {"method": "replacement", "num_inference_steps": 3, "output_type": "np"}
-    plans = [inpainter.plan(picture, hole) for picture, hole in zip(pictures, holes, strict=True)]
+    plans = [inpainter.sizes(picture, hole) for picture, hole in zip(pictures, holes, strict=True)]
     together = inpainter(pictures, holes, generator=generators(), batch_size=4, **common)
     batched = list(seen)
     seen.clear()
@@ -268,7 +268,7 @@ def test_memory_urls(jobs, mask, tmp_path):
 def test_memory_limits_the_batch(jobs, tmp_path):
     given = jobs(4)
     painter = Painter(given[0], Options("x"))
-    cells = max(h * w for levels in painter.inpainter.plan(given[0].photo, given[0].mask) for h, w, _ in levels)
+    cells = max(h * w for levels in painter.inpainter.sizes(given[0].photo, given[0].mask) for h, w, _ in levels)
     assert painter.cell == bytes_per_cell(painter.inpainter.model) > 100
     report = run(given, tmp_path / "out", memory=painter.cell * cells * 2)
     assert {record["batch"] for record in report.done} == {2}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from paintback.inpainter import Inpainter
 from paintback.models import checkpoints, edm2, edm2_vae, load
 from paintback.models.edm import EdmModel
 from paintback.schedules import Time
+from paintback.tasks.inpaint import Inpainter
 from tests.models import research_reference as reference
 
 CPU = torch.device("cpu")

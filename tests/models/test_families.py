@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import paintback as pb
-from paintback.inpainter import Inpainter
 from paintback.models.diffusers import FAMILIES
+from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines as tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "models" / "families.md"

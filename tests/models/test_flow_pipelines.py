@@ -12,10 +12,10 @@ import torch
 
 import paintback as pb
 from paintback.images.regions import Box
-from paintback.inpainter import Inpainter
 from paintback.models.diffusers import from_pipe
 from paintback.models.diffusers.flow import clock
-from paintback.whole_picture import choose_size
+from paintback.painting.frames import choose_size
+from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines as tiny
 
 FAMILIES = ("sd3", "sd3_no_t5", "flux_dev", "flux_schnell", "flux2_klein", "qwen_image", "z_image", "hidream")

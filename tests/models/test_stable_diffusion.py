@@ -11,9 +11,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
 import paintback as pb
-from paintback.inpainter import Inpainter
 from paintback.models.diffusers import from_pipe
 from paintback.models.latent import LatentModel, fill_hole
+from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines as tiny
 
 TEXT = ("sd15", "sd21", "sdxl")
@@ -198,7 +198,7 @@ def test_a_sample_does_not_depend_on_its_batch(pipes, photo, name):
     batch = paint(inpainter, photo, generator=seeded(4, 5, 6), num_images_per_prompt=3, **words).images
     assert np.abs(batch[1] - alone).max() < 1e-4
     assert np.abs(batch[0] - alone).max() > 1e-2
-    inpainter.policy = pb.inpainter.Policy(multiple=8, batch_pixels=1)  # one sample at a time
+    inpainter.policy = pb.Policy(multiple=8, batch_pixels=1)  # one sample at a time
     split = paint(inpainter, photo, generator=seeded(4, 5, 6), num_images_per_prompt=3, **words).images
     assert np.abs(batch - split).max() < 1e-4
 
@@ -232,7 +232,7 @@ def test_latent_mask_policies_differ(pipes, photo):
     ]
     assert not np.array_equal(made[0], made[1])
     assert not np.array_equal(made[1], made[2])
-    with pytest.raises(ValueError, match="all, majority or any"):
+    with pytest.raises(ValueError, match="all, majority, any"):
         paint(inpainter, photo, latent_mask="some")
 
 

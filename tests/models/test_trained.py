@@ -104,8 +104,8 @@ def test_counts_rows_of_guidance_once_per_evaluation(name, pipes, picture, hole,
     pipe, seen = pipes(name), []
     monkeypatch.setattr(
         trained.InpaintingPipeline,
-        "paint",
-        lambda *a, own=trained.InpaintingPipeline.paint, **k: seen.append(own(*a, **k)) or seen[-1],
+        "fill",
+        lambda *a, own=trained.InpaintingPipeline.fill, **k: seen.append(own(*a, **k)) or seen[-1],
     )
     calls = 3 if name == "sd15_inpaint" else 2
     paint(pipe, picture, hole)

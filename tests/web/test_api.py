@@ -60,7 +60,7 @@ def test_a_job_from_upload_to_result(site, tmp_path) -> None:
     assert settings["seed"] == 6 and settings["photo"] == "photo.png" and settings["mask"] == "mask.png"
     assert settings["model"] == "photo" and str(tmp_path) not in json.dumps(settings)
     from paintback.batch.job import Job, run_job
-    from paintback.inpainter import Inpainter
+    from paintback.tasks.inpaint import Inpainter
 
     (tmp_path / "photo.png").write_bytes(png(photograph()))
     (tmp_path / "mask.png").write_bytes(png(hole()))

@@ -7,7 +7,7 @@ import pytest
 
 from paintback.batch.job import Job, chosen_method
 from paintback.images import Picture
-from paintback.inpainter import Inpainter
+from paintback.tasks.inpaint import Inpainter
 from paintback.web.preview import Progress, plan, spread
 
 

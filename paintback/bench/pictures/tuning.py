@@ -22,7 +22,7 @@ from paintback.bench.pictures.scoring import Scorer
 from paintback.bench.pictures.suite import Suite
 from paintback.bench.pictures.worker import paint_cases
 from paintback.images.encoding import write_whole
-from paintback.inpainter import Inpainter
+from paintback.tasks.inpaint import Inpainter
 
 __all__ = ["OBJECTIVES", "SPACES", "best_fields", "label_of", "read_tuning", "tune"]
 

@@ -24,12 +24,10 @@ from paintback import methods
 from paintback.bench.pictures.cases import Case, make_cases
 from paintback.bench.pictures.cell import Cell, parts_of, write_rows
 from paintback.bench.pictures.suite import Suite
-from paintback.coarse_to_fine import Policy
 from paintback.images.encoding import write_whole
-from paintback.inpainter import Inpainter
 from paintback.models.catalogue import TRAINED
-from paintback.models.latent import LatentModel
-from paintback.models.trained import TrainedModel
+from paintback.painting.layout import Policy
+from paintback.tasks.inpaint import Inpainter
 
 __all__ = ["Order", "main", "open_model", "paint_cases", "paint_cell", "wanted"]
 
@@ -106,7 +104,11 @@ def paint_cases(
     prompts = [case.prompt for case in cases]
     height, width = cases[0].truth.shape[:2]
     # such a model would bring the picture to the size it learnt from; the suite's is what is measured
-    own_size = {"height": height, "width": width} if isinstance(inpainter.model, LatentModel | TrainedModel) else {}
+    own_size = (
+        {"height": height, "width": width}
+        if inpainter.model.codec.factor > 1 or inpainter.model.sampler.method == TRAINED
+        else {}
+    )
     output = inpainter(
         hidden,
         [case.hole for case in cases],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paintback.models.base import Told
 from paintback.models.catalogue import TRAINED, Sampler
-from paintback.models.diffusers.base import Condition, refuse
+from paintback.models.diffusers.base import Condition, copy_scheduler, refuse
 from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.trained import Painting, Step, TrainedModel
 
@@ -81,32 +82,41 @@ class InpaintingPipeline(TrainedModel):
             factor=int(pipe.vae_scale_factor),
         )
 
-    def images(self, picture: Tensor, hole: Tensor, strength: float, steps: int) -> dict[str, Any]:
+    def count_steps(self, num_inference_steps: int, kept: int) -> int:
+        if hasattr(self.pipe.scheduler.config, "use_dynamic_shifting"):  # flows: one step an interval
+            return kept
+        scheduler = copy_scheduler(self.pipe.scheduler)
+        scheduler.set_timesteps(num_inference_steps)
+        return len(scheduler.timesteps) - int(scheduler.order) * (num_inference_steps - kept)
+
+    def strength(self, share: float) -> float:
+        """What the pipeline calls the share of the steps that is run; most round what they make of it down."""
+        return min(1.0, share + 1e-9)
+
+    def images(self, picture: Tensor, hole: Tensor, strength: float) -> dict[str, Any]:
         """The picture and the mask as the pipeline takes them, with the strength where it has one."""
         return {"image": ((picture + 1) / 2).clamp(0, 1), "mask_image": hole, "strength": strength}
 
-    def paint(
+    def fill(
         self,
         picture: Tensor,
         hole: Tensor,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
+        told: Told,
         *,
         num_inference_steps: int,
         generator: torch.Generator | Sequence[torch.Generator],
         num_samples: int = 1,
-        strength: float = 1.0,
+        steps: int | None = None,
         step: Step | None = None,
-        embeddings: Mapping[str, Any] | None = None,
     ) -> Painting:
-        given = {name: value for name, value in (embeddings or {}).items() if value is not None}
+        given = told.embeddings
+        prompt, negative_prompt, guidance_scale = told.prompt, told.negative_prompt, told.guidance_scale
         refuse(given, self.embeddings, self.name)
         check_told(self.name, self.network, prompt, negative_prompt, given)
         check_widths(self.name, self.network, given)
         if negative_prompt is not None and not self.takes_negative:
             raise ValueError(f"The model {self.name!r} takes no negative_prompt; leave it out.")
-        if strength < 1 and not self.takes_strength:
+        if steps is not None and not self.takes_strength:
             raise ValueError(f"The model {self.name!r} starts from noise alone and takes no strength; leave it at 1.")
         said: dict[str, Any] = {name: Condition(value).rows(num_samples).embeds for name, value in given.items()}
         if "prompt_embeds" not in said:
@@ -126,18 +136,18 @@ class InpaintingPipeline(TrainedModel):
         mask = hole.float()
         if self.samples_mask:
             mask[..., :: self.factor, :: self.factor] = F.max_pool2d(mask, self.factor)
-        steps = _Steps(self.pipe, step)
+        tell = _Steps(self.pipe, step)
         with _counted(self.network) as count, _silent(self.pipe), _seeded(first, self.device):
             try:
                 made = self.pipe(
                     **said,
-                    **self.images(picture, mask, strength, num_inference_steps),
+                    **self.images(picture, mask, 1.0 if steps is None else self.strength(steps / num_inference_steps)),
                     height=picture.shape[-2],
                     width=picture.shape[-1],
                     num_inference_steps=num_inference_steps,
                     generator=drawn,
                     output_type="pt",
-                    callback_on_step_end=steps,
+                    callback_on_step_end=tell,
                 ).images
             finally:
                 self.pipe._interrupt = False
@@ -146,7 +156,7 @@ class InpaintingPipeline(TrainedModel):
             made.float() * 2 - 1,
             evaluations=count.calls,
             network_rows=rows // num_samples if rows % num_samples == 0 else rows / num_samples,
-            stopped=steps.stopped,
+            stopped=tell.stopped,
         )
 
     def release(self) -> None:
@@ -171,10 +181,6 @@ class StableDiffusionInpaint(InpaintingPipeline):
         side, factor = pipe.unet.config.sample_size, int(pipe.vae_scale_factor)
         side = max(side) if isinstance(side, tuple | list) else int(side)
         return cls._make(pipe, name, pipe.unet, multiple=factor, training_size=side * factor)
-
-    def images(self, picture: Tensor, hole: Tensor, strength: float, steps: int) -> dict[str, Any]:
-        # the pipeline rounds the steps down and refuses none at all
-        return super().images(picture, hole, max(strength, min(1.0, (1 + 1e-9) / steps)), steps)
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ class StableDiffusion3Inpaint(InpaintingPipeline):
         side = int(pipe.transformer.config.sample_size) * factor
         return cls._make(pipe, name, pipe.transformer, multiple=factor * int(pipe.patch_size), training_size=side)
 
-    def images(self, picture: Tensor, hole: Tensor, strength: float, steps: int) -> dict[str, Any]:
+    def images(self, picture: Tensor, hole: Tensor, strength: float) -> dict[str, Any]:
         return {"control_image": picture, "control_mask": hole}  # tensors are taken as they are, in [-1, 1]
 
 
@@ -220,6 +226,9 @@ class FluxFill(InpaintingPipeline):
     embeddings: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
     takes_negative: ClassVar[bool] = False
     samples_mask: ClassVar[bool] = False
+
+    def strength(self, share: float) -> float:
+        return share - 1e-9  # this one rounds the steps that it leaves out down
 
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> InpaintingPipeline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +12,15 @@ import torch
 from PIL import Image
 
 import paintback as pb
-from paintback.canvas import TiledDenoiser
 from paintback.denoiser import Denoiser
 from paintback.models.base import Model
 from paintback.models.embedded import EmbeddedModel
 from paintback.models.unet import UNet, UNetConfig
 from paintback.observation import AveragePool, Bicubic, Observation
+from paintback.painting.tiles import TiledDenoiser
 from paintback.priors import GaussianMixture
 from paintback.schedules import VP
-from paintback.superres import Downsampling
+from paintback.tasks.superres import Downsampling
 
 
 def tiny_model(channels: int = 3, size: int | None = None) -> EmbeddedModel:
@@ -266,9 +265,8 @@ def test_bad_input_is_one_clear_sentence(change: dict[str, object], message: str
 
 def test_the_package_offers_functions_and_not_their_modules() -> None:
     for name in ("superres", "layers"):
-        module = importlib.import_module(f"paintback.{name}")
+        module = importlib.import_module(f"paintback.tasks.{name}")
         assert callable(getattr(pb, name)) and getattr(pb, name) is getattr(module, name)
-        assert sys.modules[f"paintback.{name}"] is module
         assert name in dir(pb)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
 from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
-from paintback.layer_inference import PerLayer, Recorded
 from paintback.methods.base import Callback
-from paintback.models.base import Model
-from paintback.models.latent import LatentModel, known_cells
+from paintback.models.base import Model, Told
+from paintback.models.latent import known_cells
 from paintback.observation import Observation
-from paintback.randomness import one_or_each
-from paintback.resources import PeakMemory
+from paintback.painting.canvas import padded
+from paintback.painting.session import Session, count_steps, open_model
+from paintback.painting.tiles import tiled
+from paintback.tasks.layer_inference import PerLayer, Recorded
 
 __all__ = ["LayersOutput", "layers"]
 
@@ -77,7 +75,7 @@ def layers(
     smoothing: float = 2.0,
     ema: float = 0.8,
     edge: float = 0.05,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | int | None = None,
     guidance_scale: float | None = None,
     output_type: OutputType = "pil",
     callback: Callback | None = None,
@@ -106,7 +104,7 @@ def layers(
         smoothing: standard deviation in pixels of the scores' blur.
         ema: part of the old mask that is kept, 0 to 1.
         edge: nearest that the mask comes to 0 and 1 before the end, where it is stretched to both.
-        generator: None seeds from the operating system.
+        generator: or a seed; None seeds from the operating system.
         guidance_scale: of classifier-free guidance; None for the model's own.
         output_type: of the layers and the composite, as `Inpainter`'s, but one picture each.
         callback: called with (step, t, x, x0), both layers as a batch, after every step; returning True stops.
@@ -120,17 +118,16 @@ def layers(
     Raises:
         ValueError: for input that does not fit, in one sentence.
     """
-    began = time.perf_counter()
     picture = read_picture(image).without_alpha()
     if isinstance(prompts, str) or len(prompts) != 2:
         raise ValueError(f"prompts must be two, one for each layer (None for no prompt); got {prompts!r}.")
     check_output_type(output_type)
-    if generator is not None and not isinstance(generator, torch.Generator):
+    if generator is not None and not isinstance(generator, torch.Generator | int):
         raise ValueError("layers takes one generator, as it makes one result; call it again for another.")
     steps = count_steps(num_inference_steps)
     opened = open_model(model, device, torch_dtype)
-    codec = opened.codec if isinstance(opened, LatentModel) else None
-    cell = 1 if codec is None else codec.factor
+    codec = opened.codec
+    cell = codec.factor
     method = Recorded(
         inner_steps=inner_steps,
         samples=samples,
@@ -144,39 +141,36 @@ def layers(
         edge=edge,
     )
     height, width = picture.shape
-    values, canvas = to_canvas(opened, picture, picture.shape)
-    inner = [denoiser_for(opened, canvas, prompt, None, guidance_scale) for prompt in prompts]
+    values, canvas = padded(opened, picture, picture.shape)
+    inner = [opened.denoiser_at(canvas, Told(prompt, None, guidance_scale)) for prompt in prompts]
     denoiser = tiled(inner[0] if prompts[0] == prompts[1] else PerLayer(*inner), canvas, None, opened.multiple)
     margin = (0, canvas[1] - width, 0, canvas[0] - height)
-    y = F.pad(values[None], margin, mode="constant" if codec is None else "replicate").to(opened.device)
+    y = F.pad(values[None], margin, mode="constant" if cell == 1 else "replicate").to(opened.device)
     known = F.pad(torch.ones(1, 1, height, width, dtype=torch.bool), margin).to(opened.device)
-    if codec is not None:
-        with torch.no_grad():
-            y, known = codec.encode(y), known_cells(codec, known, "all")
-    generators, (seed, *_) = one_or_each(generator, 1)
-    with (
-        PeakMemory(opened.device) as memory,
-        tqdm(unit="step", leave=False, desc="layers", disable=None if progress_bar else True) as bar,
-    ):
-
-        def step(index: int, t: float, x: Tensor, x0: Tensor) -> bool:
-            bar.update()
-            return bool(callback is not None and callback(index, t, x, x0))
-
+    with torch.no_grad():
+        y, known = codec.encode(y), known_cells(codec, known, "all")
+    with Session(
+        opened,
+        "layers",
+        generator,
+        steps=steps,
+        progress={"disable": None if progress_bar else True},
+        step=callback,  # type: ignore[arg-type] # the method predicts at every step
+    ) as session:
+        own = session.generators
         result = method.sample(
             denoiser,
             Observation(y[0], known[0]),
             num_inference_steps=steps,
-            generator=generators if isinstance(generators, torch.Generator) else generators[0],
+            generator=own if isinstance(own, torch.Generator) else own[0],
             num_samples=2,
-            callback=step,
+            callback=session.step,
         )
-    mask, pair = (method.masks[-1] - edge) / max(1e-6, 1 - 2 * edge), result.x
-    if codec is not None:
-        mask = F.interpolate(mask, scale_factor=cell, mode="bilinear")
+        mask, pair = (method.masks[-1] - edge) / max(1e-6, 1 - 2 * edge), result.x
+        if cell > 1:
+            mask = F.interpolate(mask, scale_factor=cell, mode="bilinear")
         with torch.no_grad():
             pair = codec.decode(pair)
-        opened.release()
     mask = mask[0].clamp(0, 1).cpu().float()[:, :height, :width]
     pair = pair.cpu().float()[..., :height, :width]
     sampled = _rms(mask * pair[0] + (1 - mask) * pair[1] - values)
@@ -192,9 +186,9 @@ def layers(
         residual=_rms(both - values),
         sampled_residual=sampled,
         evaluations=result.evaluations,
-        seconds=time.perf_counter() - began,
-        peak_memory_bytes=memory.bytes,
-        seed=seed,
+        seconds=session.seconds,
+        peak_memory_bytes=session.peak_memory_bytes,
+        seed=session.seeds[0],
         settings={
             "model": opened.name,
             "prompts": list(prompts),

@@ -10,7 +10,7 @@ from PIL import Image
 import paintback as pb
 from paintback import methods
 from paintback.images.clips import Clip, extend_clip
-from paintback.video import VideoOutput, plan_windows
+from paintback.tasks.video import VideoOutput, plan_windows
 from tests.models import tiny_pipelines as tiny
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import paintback as pb
-from paintback.coarse_to_fine import Level, Policy, plan_levels
 from paintback.images.regions import hole_regions
-from paintback.inpainter import Inpainter
 from paintback.models.embedded import EmbeddedModel
 from paintback.models.unet import UNet, UNetConfig
+from paintback.painting.layout import Policy
+from paintback.painting.pyramid import Level, plan_levels
+from paintback.tasks.inpaint import Inpainter
 
 
 def tiny_model(channels: int = 3, size: int | None = None) -> EmbeddedModel:

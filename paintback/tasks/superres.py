@@ -1,8 +1,8 @@
 """Super-resolution: a small picture enlarged under a frozen model, with any method that takes a linear operator.
 
 The small picture is the observation y = A x + noise of the enlarged one, A antialiased bicubic down-sampling or the
-means of blocks. The whole picture is one sample under one operator, whatever its size; see `canvas` for how the model
-takes it.
+means of blocks. The whole picture is one sample under one operator, whatever its size; see `painting.canvas.padded` and
+`painting.tiles` for how the model takes it.
 
 With method "fcs" the fields are those of the authors' super-resolution (Graikos et al., arXiv:2410.18804): 10 inner
 steps of constant size 0.1, against 5 from 0.5 to 0.1 in inpainting; 20 sampling steps. These are of a latent model,
@@ -14,8 +14,6 @@ pixels, reduced 4 times and enlarged again, PSNR and evaluations: fcs 28.4 dB in
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,21 +21,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from paintback import methods
-from paintback.canvas import count_steps, denoiser_for, open_model, tiled, to_canvas
-from paintback.coarse_to_fine import Policy
 from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
 from paintback.images.resizing import resize_unit
-from paintback.inpainter import Output
 from paintback.methods.base import Callback, Method
-from paintback.models.base import Model
-from paintback.models.latent import LatentModel
+from paintback.models.base import Model, Told
 from paintback.observation import Downsampling, Kernel, Observation
-from paintback.randomness import one_or_each
-from paintback.resources import PeakMemory
+from paintback.painting.canvas import padded
+from paintback.painting.layout import Policy
+from paintback.painting.session import Generator, Session, count_steps, open_model
+from paintback.painting.tiles import tiled
+from paintback.tasks.inpaint import Output
 
 __all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
 
@@ -45,7 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {"fcs": {"inner_steps": 10, "step_size": 0.
 
 
 @dataclass
-class Enlarged(Output):
+class Enlarged(Output[Any]):
     """What `superres` gives back: `Output`, and how well the pictures agree with what was given.
 
     Attributes:
@@ -84,7 +80,7 @@ def superres(
     method: str | Method = "fcs",
     num_inference_steps: int | None = None,
     num_images_per_prompt: int = 1,
-    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    generator: Generator = None,
     prompt: str | None = None,
     negative_prompt: str | None = None,
     guidance_scale: float | None = None,
@@ -107,7 +103,8 @@ def superres(
         method: a name, or a method made by `methods.get`, that takes a linear operator.
         num_inference_steps: grid intervals; None for 20.
         num_images_per_prompt: samples of each picture.
-        generator: one for all, or a list of one per output picture; None seeds from the operating system.
+        generator: one for all, a list of one per output picture, or the first one's seed; None seeds from the
+            operating system.
         prompt: text, for models that take one.
         negative_prompt: text, likewise.
         guidance_scale: of classifier-free guidance; None for the model's own.
@@ -129,7 +126,6 @@ def superres(
     Raises:
         ValueError: for input that does not fit, in one sentence.
     """
-    began = time.perf_counter()
     pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
     if isinstance(scale, bool) or not isinstance(scale, int | float) or int(scale) != scale or not 2 <= scale <= 8:
         raise ValueError(f"scale must be a whole number from 2 to 8; got {scale!r}.")
@@ -139,27 +135,23 @@ def superres(
     scale, steps = int(scale), count_steps(num_inference_steps)
     chosen = choose_method(method)
     opened = open_model(model, device, torch_dtype)
-    codec = opened.codec if isinstance(opened, LatentModel) else None
-    canvases = [to_canvas(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
+    canvases = [padded(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
     operators = [Downsampling(kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
-    generators, seeds = one_or_each(generator, len(pictures) * num_images_per_prompt)
-
-    output = Enlarged([], 0, 0, 0.0, None, seeds, {})
+    told = Told(prompt, negative_prompt, guidance_scale)
+    output = Enlarged([], 0, 0, 0.0, None, [], {})
     finished: list[Picture] = []
-    with (
-        PeakMemory(opened.device) as memory,
-        tqdm(unit="step", leave=False, desc=chosen.name, disable=None if progress_bar else True) as bar,
-    ):
-
-        def step(index: int, t: float, x: Tensor, x0: Tensor) -> bool:
-            bar.update()
-            output.stopped |= bool(callback is not None and callback(index, t, x, x0))
-            return output.stopped
-
+    with Session(
+        opened,
+        chosen.name,
+        generator,
+        len(pictures) * num_images_per_prompt,
+        progress={"disable": None if progress_bar else True},
+        step=callback,  # type: ignore[arg-type] # every method here predicts
+    ) as session:
         for k, (picture, (values, canvas), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
-            shown = denoiser_for(opened, canvas, prompt, negative_prompt, guidance_scale)
-            shown = tiled(shown, canvas, tile, opened.multiple)
+            shown = tiled(opened.denoiser_at(canvas, told), canvas, tile, opened.multiple)
             mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
+            generators = session.generators
             own = generators if isinstance(generators, torch.Generator) else generators[mine]
             together = num_images_per_prompt
             if not isinstance(own, torch.Generator):
@@ -171,18 +163,16 @@ def superres(
                     num_inference_steps=steps,
                     generator=own if isinstance(own, torch.Generator) else own[first : first + together],
                     num_samples=min(together, num_images_per_prompt - first),
-                    callback=step,
+                    callback=session.step,
                 )
                 for sample in result.x.split(1):
                     with torch.no_grad():
-                        x = sample if codec is None else codec.decode(sample)
+                        x = opened.codec.decode(sample)
                     finished.append(_finish(picture, opened, operator, values, x.cpu(), project, sigma, output))
-            output.evaluations += result.evaluations
-            output.vjps += result.vjps
-        opened.release()
+            session.count(result)
     output.images = convert(finished, output_type)
-    output.seconds = time.perf_counter() - began
-    output.peak_memory_bytes = memory.bytes
+    output.evaluations, output.vjps, output.stopped = session.evaluations, session.vjps, session.stopped
+    output.seconds, output.peak_memory_bytes, output.seeds = session.seconds, session.peak_memory_bytes, session.seeds
     output.settings = {
         "model": opened.name,
         "method": chosen.name,

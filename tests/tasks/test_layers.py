@@ -12,13 +12,13 @@ from torch import Tensor
 
 import paintback as pb
 from paintback.denoiser import Denoiser
-from paintback.layer_inference import LayerInference, Recorded
 from paintback.models.base import Model
 from paintback.models.embedded import EmbeddedModel
 from paintback.models.unet import UNet, UNetConfig
 from paintback.observation import Observation
 from paintback.priors import GaussianMixture
 from paintback.schedules import VP
+from paintback.tasks.layer_inference import LayerInference, Recorded
 
 SIDE = 16
 ROWS, COLUMNS = torch.meshgrid(torch.arange(SIDE).double(), torch.arange(SIDE).double(), indexing="ij")

@@ -1,27 +1,18 @@
-"""Whole pictures before a model: the canvas that it takes, and tiles where the picture is too large for it.
+"""Tiles, where a picture that is sampled as one is too large for the network.
 
-A picture that is sampled as one, whatever its size, has no seams of its sampling: the network alone sees overlapping
-tiles, inside the denoiser. The canvas is padded to the sides that the model takes; what lies in the margin is not
-observed, so that the model fills it as it likes, and is cut off again.
+It has no seams of its sampling: the network alone sees overlapping tiles, inside the denoiser.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from paintback import models
 from paintback.denoiser import Denoiser, Prediction
-from paintback.images.picture import Picture
-from paintback.models.base import Model
-from paintback.models.latent import LatentModel
 from paintback.schedules import Time
 from paintback.stopping import check
 
-__all__ = ["TiledDenoiser", "count_steps", "denoiser_for", "open_model", "tiled", "to_canvas"]
+__all__ = ["TiledDenoiser", "tiled"]
 
 WHOLE = 2**20  # a picture of more pixels is shown to the network in tiles
 TILE, OVERLAP = 512, 64
@@ -90,67 +81,8 @@ class TiledDenoiser(Denoiser):
         return torch.minimum(distance, distance.flip(0)).clamp(max=self.overlap + 1)
 
 
-def open_model(model: str | Path | Model, device: Any, torch_dtype: torch.dtype | None) -> Model:
-    """The model itself, or the one of that name or path.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    return model if isinstance(model, Model) else models.load(model, device=device, dtype=torch_dtype)
-
-
-def denoiser_for(
-    model: Model, canvas: tuple[int, int], prompt: str | None, negative_prompt: str | None, guidance_scale: float | None
-) -> Denoiser:
-    """The model's denoiser for a canvas of some size, (H, W)."""
-    if isinstance(model, LatentModel):
-        return model.denoiser(prompt, negative_prompt, guidance_scale, size=canvas)
-    return model.denoiser(prompt, negative_prompt, guidance_scale)
-
-
-def to_canvas(model: Model, picture: Picture, shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """The picture in the model's colours, and the canvas that a result of some shape needs.
-
-    Args:
-        model: that paints.
-        picture: as given.
-        shape: (H, W) of the result.
-
-    Returns:
-        (C, h, w) in [-1, 1], and (H', W') of the canvas.
-
-    Raises:
-        ValueError: for a coloured picture and a grey model, or a result larger than the model's one size.
-    """
-    unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
-    if model.channels == 1 and not bool((unit == unit[:1]).all()):
-        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
-    canvas = model.size or (
-        -(-shape[0] // model.multiple) * model.multiple,
-        -(-shape[1] // model.multiple) * model.multiple,
-    )
-    if shape[0] > canvas[0] or shape[1] > canvas[1]:
-        raise ValueError(
-            f"The model {model.name!r} paints {canvas[1]} x {canvas[0]} pictures and the result would be {shape[1]} x "
-            f"{shape[0]}; give a smaller picture or use another model."
-        )
-    return model.to_model(unit[None])[0], canvas
-
-
 def tiled(denoiser: Denoiser, canvas: tuple[int, int], tile: int | None, multiple: int) -> Denoiser:
     """The denoiser, in tiles where asked for (or, for None, where the canvas is large) and the model takes any size."""
     if denoiser.shape is not None or (tile is None and canvas[0] * canvas[1] <= WHOLE):
         return denoiser
     return TiledDenoiser(denoiser, tile or TILE, min(OVERLAP, (tile or TILE) // 4), multiple)
-
-
-def count_steps(num_inference_steps: int | None) -> int:
-    """The number of grid intervals, 20 for None.
-
-    Raises:
-        ValueError: if it is not a whole number of at least 1.
-    """
-    steps = 20 if num_inference_steps is None else num_inference_steps
-    if int(steps) != steps or steps < 1:
-        raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
-    return int(steps)

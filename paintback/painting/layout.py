@@ -1,0 +1,312 @@
+"""The one plan: which crops are painted at which scales, in how many steps, and what that costs.
+
+It is made once for every picture, before anything is painted. The painter follows it, the progress bar counts by it,
+the page shows its crops, a batch groups pictures by its sizes, and `--dry-run` prints it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from paintback.denoiser import Denoiser
+from paintback.images.masks import Mask
+from paintback.images.regions import Box, Region
+from paintback.methods.base import Method
+from paintback.models.base import Model
+from paintback.models.latent import LatentPolicy
+from paintback.painting.canvas import overlap
+from paintback.painting.frames import Frame
+from paintback.schedules import make_grid
+
+__all__ = [
+    "THIN",
+    "Plan",
+    "Policy",
+    "Recipe",
+    "Sizes",
+    "Speed",
+    "Stage",
+    "Step",
+    "measure_speed",
+    "refinement_grid",
+    "tail",
+    "thickness",
+    "whole_grid",
+]
+
+THIN = 12  # pixels: the diameter of the largest disk in a hole whose draws are averaged by quality "best"
+BACKWARD = 2.0  # evaluations that a gradient takes, in time
+
+Step = Callable[[int, float, torch.Tensor, "torch.Tensor | None"], "bool | None"]
+"""(step, t, x, x0) after every step, x0 None where it is not known; returning True stops."""
+
+Sizes = tuple[tuple[tuple[int, int, int], ...], ...]
+"""By region and scale: rows and columns of the crop as the model sees it, and pixels per cell along a side."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How holes are cut into crops and scales.
+
+    Attributes:
+        widest: a hole wider than this many cells (the diameter of the largest disk in it) goes to a coarser scale.
+        context: cells around the hole that every scale sees.
+        refine_from: noise level (sigma / alpha) from which a finer scale starts.
+        multiple: sides of the crops are multiples of this.
+        batch_pixels: samples are split so that a batch holds at most this many cells.
+    """
+
+    widest: int = 32
+    context: int = 32
+    refine_from: float = 0.5
+    multiple: int = 8
+    batch_pixels: int = 2**21
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a request says of how to paint, once it is resolved.
+
+    Attributes:
+        method: that samples; None for a model that takes the mask itself.
+        steps: intervals of a whole grid.
+        policy: how holes are cut into crops and scales.
+        strength: below 1, sampling starts from the picture itself, noised to this part of the grid.
+        context: pixels around the hole, in place of the policy's.
+        size: (height, width) that a latent model paints at; None leaves a side open.
+        latent_mask: which latent cells count as known.
+        leaky_encoding: encode the picture with what it hides.
+        draws: for each answer.
+        mean: whether the answer is the draws' mean in every hole, rather than in thin ones alone.
+    """
+
+    method: Method | None
+    steps: int
+    policy: Policy
+    strength: float = 1.0
+    context: int | None = None
+    size: tuple[int | None, int | None] = (None, None)
+    latent_mask: LatentPolicy = "all"
+    leaky_encoding: bool = False
+    draws: int = 1
+    mean: bool = True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the sampler: one scale of one region.
+
+    Attributes:
+        number: of the region.
+        region: what is to be painted.
+        box: the crop in pixels of the picture, beyond which it may reach.
+        size: (rows, columns) that the model sees of it.
+        factor: pixels of the picture per pixel that the model sees, along a side.
+        together: rows that fit into one batch, where rows have generators of their own.
+        frame: how the crop comes to that size, for models that compose a crop at once; None where cells are means.
+        grid: the times; None for the method's own whole grid.
+        steps: that run, for one batch.
+        kept: of the whole grid's intervals, the last ones that are run.
+        evaluations: of one draw, as the method documents them.
+        vjps: likewise.
+    """
+
+    number: int
+    region: Region = field(repr=False)
+    box: Box
+    size: tuple[int, int]
+    factor: int | float
+    together: int
+    frame: Frame | None = None
+    grid: tuple[float, ...] | None = field(default=None, repr=False)
+    steps: int = 0
+    kept: int = 0
+    evaluations: int = 0
+    vjps: int = 0
+
+    @property
+    def cells(self) -> int:
+        """Pixels that the model sees."""
+        return self.size[0] * self.size[1]
+
+    @property
+    def part(self) -> Mask:
+        """Bool of the crop's shape: what of it is painted."""
+        part = np.zeros(self.box.shape, bool)
+        here, there = overlap(self.box, Box(0, 0, *self.region.owners.shape))
+        part[here] = self.region.owners[there] == self.region.index
+        return part
+
+    @property
+    def thin(self) -> bool:
+        """Whether no disk wider than `THIN` fits into what is painted."""
+        return thickness(self.region.local_target) <= THIN
+
+    def rows(self, count: int, each: bool) -> list[slice]:
+        """The batches of a number of rows; all in one unless each row has a generator of its own."""
+        most = max(1, min(count, self.together)) if each else count
+        return [slice(first, min(first + most, count)) for first in range(0, count, most)]
+
+    def timed(self, grid: Sequence[float] | None, steps: int, method: Method | None) -> Stage:
+        """This stage with its grid, and what its steps cost."""
+        return replace(
+            self,
+            grid=None if grid is None else tuple(grid),
+            steps=steps,
+            kept=steps,
+            evaluations=steps if method is None else method.evaluations(steps),
+            vjps=0 if method is None else method.vjps(steps),
+        )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one evaluation takes: `seconds` plus `per_pixel` for every pixel of every row that the network sees."""
+
+    seconds: float
+    per_pixel: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of one picture, or of several of equal sizes that are painted in one batch.
+
+    Attributes:
+        stages: in the order in which they run.
+        sizes: by which pictures are put into one batch; empty where pictures are painted one by one.
+        draws: for each answer.
+        rows: samples of all pictures, draws included.
+        each: whether every row has a generator of its own.
+    """
+
+    stages: tuple[Stage, ...]
+    sizes: Sizes = ()
+    draws: int = 1
+    rows: int = 1
+    each: bool = True
+
+    @property
+    def steps(self) -> int:
+        """That run, batch after batch."""
+        return sum(stage.steps * self.batches(stage) for stage in self.stages)
+
+    @property
+    def evaluations(self) -> int:
+        """Of one answer, over all regions and scales, as the method documents them."""
+        return self.draws * sum(stage.evaluations for stage in self.stages)
+
+    @property
+    def vjps(self) -> int:
+        """Gradients, likewise."""
+        return self.draws * sum(stage.vjps for stage in self.stages)
+
+    def batches(self, stage: Stage) -> int:
+        """In how many batches a stage runs."""
+        return len(stage.rows(self.rows, self.each))
+
+    def seconds(self, speed: Speed) -> float:
+        """The time that it takes, reading, encoding and writing left out."""
+        return sum(
+            (stage.evaluations + BACKWARD * stage.vjps)
+            * (self.batches(stage) * speed.seconds + self.rows * stage.cells * speed.per_pixel)
+            for stage in self.stages
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for `--dry-run` and the page."""
+        return {
+            "steps": self.steps,
+            "evaluations": self.evaluations,
+            "vjps": self.vjps,
+            "draws": self.draws,
+            "regions": len({stage.number for stage in self.stages}),
+            "stages": [
+                {
+                    "region": stage.number,
+                    "box": [stage.box.left, stage.box.top, stage.box.width, stage.box.height],
+                    "size": [stage.size[1], stage.size[0]],
+                    "factor": stage.factor,
+                    "steps": stage.steps,
+                    "batches": self.batches(stage),
+                    "evaluations": stage.evaluations,
+                    "vjps": stage.vjps,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def whole_grid(denoiser: Denoiser, method: Method, steps: int) -> list[float]:
+    """The times of a whole run of a method, falling, the last one 0."""
+    return [time.t for time in make_grid(denoiser.schedule, steps, method.grid(denoiser, steps))]
+
+
+def tail(intervals: int, strength: float) -> int:
+    """How many of a grid's intervals are run at a strength: that share of them, rounded down, and at least one."""
+    return intervals if strength == 1 else max(1, int(intervals * strength))
+
+
+def refinement_grid(
+    denoiser: Denoiser, num_inference_steps: int, start: float, method: Method | None = None
+) -> list[float]:
+    """The part of the method's or the model's grid below a noise level, starting exactly there.
+
+    Args:
+        denoiser: of the model.
+        num_inference_steps: of the whole grid.
+        start: sigma / alpha.
+        method: whose grid it is; None for the model's.
+
+    Returns:
+        Times, falling, the last one 0.
+    """
+    own = denoiser.grid(num_inference_steps) if method is None else method.grid(denoiser, num_inference_steps)
+    times = make_grid(denoiser.schedule, num_inference_steps, own)
+    first = float(denoiser.schedule.time_of_ratio(torch.tensor(start, dtype=torch.float64)))
+    return [first, *(time.t for time in times if time.t < first - 1e-9)]
+
+
+def thickness(target: Mask) -> float:
+    """The diameter of the largest disk in a hole; its longer side where it fills the whole crop."""
+    from scipy.ndimage import distance_transform_edt
+
+    if target.all():
+        return float(max(target.shape))
+    return 2 * float(distance_transform_edt(target).max())
+
+
+@torch.no_grad()
+def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
+    """Times evaluations of the sizes that a plan has: the smallest and the largest batch, each after one to warm up.
+
+    Args:
+        model: that paints.
+        denoiser: of the model.
+        plan: whose stages are to be estimated.
+    """
+    sizes = {}
+    for stage in plan.stages:
+        rows = stage.rows(plan.rows, plan.each)[0]
+        sizes[(rows.stop - rows.start) * stage.cells] = (rows.stop - rows.start, stage.size)
+    taken = {}
+    for pixels in {min(sizes), max(sizes)}:
+        rows, size = sizes[pixels]
+        x = torch.zeros(rows, *model.state_shape(size), device=model.device)
+        seconds = []
+        for _ in range(4):
+            began = time.perf_counter()
+            float(denoiser(x, 0.5).x0.flatten()[0])  # read back, so that a GPU has done it
+            seconds.append(time.perf_counter() - began)
+        taken[pixels] = statistics.median(seconds[1:])
+    (low, least), (high, most) = min(taken.items()), max(taken.items())
+    if high == low:
+        return Speed(0.0, most / high)
+    slope = max(0.0, (most - least) / (high - low))
+    return Speed(max(0.0, least - slope * low), slope)

@@ -1,0 +1,282 @@
+"""How a hole of any size is painted by a model that learnt from small pictures.
+
+A model trained on 64-pixel pictures knows what fits in a few dozen pixels. So a wide hole is first painted at the
+scale where it is a few dozen pixels wide, from pure noise; the result is enlarged by 2, noised to a moderate level, and
+painted again one scale finer, with the known pixels of that scale as the observation, until full resolution. This is
+a policy around the sampler and not a method of its own: every method runs under it unchanged.
+
+Each scale sees its own crop around the hole, the same number of cells wide, so the coarse ones see far around.
+Cells are means of pixels (area averaging, as in training); below full resolution a cell counts as known where most of
+its pixels are, and at full resolution only known pixels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paintback.denoiser import Denoiser
+from paintback.images.masks import Mask
+from paintback.images.regions import Box, Region, hole_regions
+from paintback.methods.base import Result
+from paintback.models.base import Model, Told
+from paintback.observation import Observation
+from paintback.painting.canvas import Canvas
+from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, thickness, whole_grid
+
+__all__ = ["Level", "Pyramid", "plan_levels"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of one region.
+
+    Attributes:
+        factor: pixels per cell along a side.
+        box: the crop in pixels; it may reach beyond the picture, where nothing is known.
+    """
+
+    factor: int
+    box: Box
+
+
+@dataclass
+class Pyramid:
+    """The way of painting of models of pixels.
+
+    Attributes:
+        model: that paints.
+        recipe: how.
+    """
+
+    model: Model
+    recipe: Recipe
+
+    def regions(self, wide: Mask) -> list[Region]:
+        """The crops of a hole, (H, W) bool."""
+        return hole_regions(
+            wide, context=self.policy.context, minimum=self.model.training_size, multiple=self.policy.multiple
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The recipe's, with the context that was asked for."""
+        return self.recipe.policy
+
+    def stages(self, number: int, region: Region) -> list[Stage]:
+        """The scales of a region, coarse to fine; the finest alone where sampling starts from the picture."""
+        shape = (region.owners.shape[0], region.owners.shape[1])
+        levels = plan_levels(region, shape, self.policy, self.model.size)
+        stages = []
+        for level in levels[-1:] if self.recipe.strength < 1 else levels:
+            size = (level.box.height // level.factor, level.box.width // level.factor)
+            together = self.policy.batch_pixels // (size[0] * size[1])
+            stages.append(Stage(number, region, level.box, size, level.factor, together))
+        return stages
+
+    def denoiser(self, stage: Stage, told: Told) -> Denoiser:
+        """The model's, under a prompt."""
+        return self.model.denoiser_at(stage.size, told)
+
+    def timed(self, stages: Sequence[Stage], told: Told) -> list[Stage]:
+        """The stages of a region with their grids: the first one whole, finer scales the last part of it."""
+        method, recipe = self.recipe.method, self.recipe
+        assert method is not None
+        denoiser = self.denoiser(stages[0], told)
+        whole = whole_grid(denoiser, method, recipe.steps)
+        if recipe.strength < 1:
+            steps = tail(len(whole) - 1, recipe.strength)
+            return [stages[0].timed(whole[-1 - steps :], steps, method)]
+        fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method)
+        return [
+            stages[0].timed(None, len(whole) - 1, method),
+            *(stage.timed(fine, len(fine) - 1, method) for stage in stages[1:]),
+        ]
+
+    def paint(
+        self,
+        canvases: Sequence[Canvas],
+        plans: Sequence[Sequence[Stage]],
+        told: Told,
+        generators: Sequence[torch.Generator] | torch.Generator,
+        count: int,
+        step: Step,
+    ) -> list[tuple[Stage, Result]]:
+        """Paints one region of each picture into its canvas, coarse to fine, all of them in one batch.
+
+        Args:
+            canvases: of the pictures, read around the regions and added to.
+            plans: the timed stages of each one's region, of the same sizes.
+            told: of all pictures.
+            generators: one for all samples or one each, those of a picture next to each other.
+            count: samples of each picture.
+            step: told of every step; returning True stops.
+
+        Returns:
+            The stages that ran, each with the result of its last batch.
+        """
+        method, rows, each = self.recipe.method, len(canvases) * count, not isinstance(generators, torch.Generator)
+        assert method is not None
+        coarse = self._originals(canvases, plans, count) if self.recipe.strength < 1 else None
+        done: list[tuple[Stage, Result]] = []
+        for number, stage in enumerate(plans[0]):
+            initial = coarse
+            if number:
+                assert coarse is not None
+                initial = _enlarge_each(
+                    coarse, [(_level(stages[number - 1]), _level(stages[number])) for stages in plans]
+                )
+            here = [stages[number] for stages in plans]
+            denoiser = self.denoiser(stage, told)
+            batches = []
+            for chosen in stage.rows(rows, each):
+                values, known = _crop_rows(canvases, [one.box for one in here], chosen, count)
+                values, known = _pool(values, known, int(stage.factor), most=self.model.size is None)
+                result = method.sample(
+                    denoiser.placed(*_places(canvases, here, chosen, count), int(stage.factor)),
+                    Observation(values.to(self.model.device), known.to(self.model.device)),
+                    num_inference_steps=self.recipe.steps,
+                    generator=generators if isinstance(generators, torch.Generator) else list(generators[chosen]),
+                    grid=stage.grid,
+                    callback=step,
+                    initial=None if initial is None else initial[chosen].to(self.model.device),
+                )
+                batches.append(result.x.cpu().float())
+            coarse = torch.cat(batches)
+            done.append((stage, result))
+            if result.stopped:
+                break
+        assert coarse is not None
+        last = len(done) - 1
+        coarse = _enlarge_each(coarse, [(_level(stages[last]), Level(1, stages[-1].box)) for stages in plans])
+        for canvas, stages, values in zip(canvases, plans, coarse.split(count), strict=True):
+            canvas.painted.append((stages[-1].box, torch.from_numpy(stages[-1].part), values))
+        return done
+
+    def _originals(self, canvases: Sequence[Canvas], plans: Sequence[Sequence[Stage]], count: int) -> Tensor:
+        """The pictures themselves, what they hide included, as cells; one row for each sample."""
+        cells = [
+            F.avg_pool2d(canvas.original(stages[0].box), int(stages[0].factor))
+            for canvas, stages in zip(canvases, plans, strict=True)
+        ]
+        return torch.stack(cells).repeat_interleave(count, dim=0)
+
+
+def plan_levels(
+    region: Region, shape: tuple[int, int], policy: Policy, size: tuple[int, int] | None = None
+) -> list[Level]:
+    """The scales of a region, coarse to fine.
+
+    Args:
+        region: what is to be painted.
+        shape: (H, W) of the picture.
+        policy: the numbers.
+        size: (h, w) that a model of one fixed size takes. Then there is one level: the crop of that many cells around
+            the hole, at the finest whole factor that leaves an eighth of it on every side as context; a larger crop
+            is brought to the model's size by area averaging, and its hole comes back enlarged by cubic interpolation.
+
+    Returns:
+        Levels with factors 2^k, ..., 2, 1; or the one level of a fixed size.
+    """
+    target = region.target
+    rows, columns = np.flatnonzero(target.any(1)), np.flatnonzero(target.any(0))
+    hole = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    if size is not None:
+        factor = 1
+        while any(
+            extent > side * factor * 3 // 4 and whole > side * factor
+            for extent, side, whole in zip((hole.height, hole.width), size, shape, strict=True)
+        ):
+            factor += 1
+        top = _place(hole.top, hole.bottom, size[0] * factor, shape[0])
+        left = _place(hole.left, hole.right, size[1] * factor, shape[1])
+        return [Level(factor, Box(top, left, top + size[0] * factor, left + size[1] * factor))]
+    # the border of the picture is no known pixel, so only the hole's own crop with one pixel around it is measured
+    around = Box(
+        max(0, hole.top - 1), max(0, hole.left - 1), min(shape[0], hole.bottom + 1), min(shape[1], hole.right + 1)
+    )
+    width = thickness(target[around.slices])
+    factor = 1
+    while width / factor > policy.widest and min(shape) / factor >= 2 * policy.multiple:
+        factor *= 2
+    levels = []
+    while factor:
+        grid, margin = policy.multiple * factor, policy.context * factor
+        levels.append(
+            Level(
+                factor,
+                Box(
+                    max(0, hole.top - margin) // grid * grid,
+                    max(0, hole.left - margin) // grid * grid,
+                    -(-min(shape[0], hole.bottom + margin) // grid) * grid,
+                    -(-min(shape[1], hole.right + margin) // grid) * grid,
+                ),
+            )
+        )
+        factor //= 2
+    return levels
+
+
+def _place(low: int, high: int, side: int, whole: int) -> int:
+    """Where a crop of a side begins: around the hole inside the picture, or around a picture smaller than it."""
+    if whole <= side:
+        return -((side - whole) // 2)
+    return min(max(0, (low + high - side) // 2), whole - side)
+
+
+def _level(stage: Stage) -> Level:
+    return Level(int(stage.factor), stage.box)
+
+
+def _crop_rows(
+    canvases: Sequence[Canvas], boxes: Sequence[Box], rows: slice, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """`Canvas.crop` of a range of rows, of which every canvas has `num_samples`, next to each other."""
+    parts = []
+    for number, (canvas, box) in enumerate(zip(canvases, boxes, strict=True)):
+        first, stop = (min(max(row - number * num_samples, 0), num_samples) for row in (rows.start, rows.stop))
+        if first < stop:
+            parts.append(canvas.crop(box, slice(first, stop)))
+    values, known = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(known)
+
+
+def _pool(values: Tensor, known: Tensor, factor: int, *, most: bool) -> tuple[Tensor, Tensor]:
+    """Cells as means of their known pixels, known where most (else all) of their pixels are."""
+    if factor == 1:
+        return values, known
+    share = F.avg_pool2d(known.float(), factor)
+    means = F.avg_pool2d(values, factor) / share.clamp(min=1e-6)
+    enough = share > (0.5 if most else 1 - 0.5 / factor**2)
+    return torch.where(enough, means, 0.0), enough
+
+
+def _places(
+    canvases: Sequence[Canvas], stages: Sequence[Stage], rows: slice, count: int
+) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int]]]:
+    """Where each of a range of rows lies, (top, left, bottom, right), and the (H, W) of its picture."""
+    owners = [row // count for row in range(rows.start, rows.stop)]
+    boxes = [stages[owner].box for owner in owners]
+    shapes = [canvases[owner].whole.shape for owner in owners]
+    return [(box.top, box.left, box.bottom, box.right) for box in boxes], shapes
+
+
+def _enlarge_each(coarse: Tensor, levels: Sequence[tuple[Level, Level]]) -> Tensor:
+    """`_enlarge` of the rows of each picture, which lie at places of their own in their coarser crops."""
+    parts = coarse.split(len(coarse) // len(levels))
+    return torch.cat([_enlarge(part, above, level) for part, (above, level) in zip(parts, levels, strict=True)])
+
+
+def _enlarge(coarse: Tensor, above: Level, level: Level) -> Tensor:
+    """A coarse result at a finer scale: bicubic, cut to the finer level's crop."""
+    ratio = above.factor // level.factor
+    if ratio == 1:
+        return coarse
+    fine = F.interpolate(coarse, scale_factor=ratio, mode="bicubic").clamp(-1, 1)
+    top, left = (level.box.top - above.box.top) // level.factor, (level.box.left - above.box.left) // level.factor
+    return fine[..., top : top + level.box.height // level.factor, left : left + level.box.width // level.factor]

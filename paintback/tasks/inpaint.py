@@ -1,0 +1,398 @@
+"""Inpainter: picture and mask in, picture out."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, overload
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Unpack
+
+from paintback import models
+from paintback.images.outputs import OutputType, check_output_type, convert
+from paintback.images.picture import Picture, read_picture
+from paintback.methods.base import Method
+from paintback.models.base import Model, Told
+from paintback.models.catalogue import TRAINED
+from paintback.painting.layout import Plan, Policy, Recipe, Sizes, Speed, measure_speed
+from paintback.painting.request import Request
+from paintback.painting.session import Generator, Session
+from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
+from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
+
+__all__ = ["Inpainter", "Output", "Scale"]
+
+T = TypeVar("T")
+Arrays = NDArray[np.float32] | list[NDArray[np.float32]]
+Tensors = Tensor | list[Tensor]
+
+
+@dataclass
+class Output(Generic[T]):
+    """What an `Inpainter` gives back.
+
+    Attributes:
+        images: the pictures, samples of a picture together, in the type asked for.
+        evaluations: denoiser calls per sample, over all regions and scales of all pictures.
+        vjps: gradients per sample, likewise.
+        seconds: wall time of the call.
+        peak_memory_bytes: see `resources.PeakMemory`.
+        seeds: the seed of every picture in `images`.
+        settings: what is needed to make the same pictures again, as plain JSON values.
+        scales: the evaluations by region and scale.
+        stopped: whether it was interrupted: the pictures then show the last prediction, and regions that were not
+            begun what was given.
+    """
+
+    images: T
+    evaluations: int | float
+    vjps: int | float
+    seconds: float
+    peak_memory_bytes: int | None
+    seeds: list[int]
+    settings: dict[str, Any]
+    scales: list[Scale] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Inpainter:
+    """Paints back the missing part of pictures with a frozen model and any method.
+
+    Args:
+        model: a loaded model; `from_pretrained` finds one by name.
+        policy: how holes of any size are cut into crops and scales.
+    """
+
+    def __init__(self, model: Model, *, policy: Policy | None = None) -> None:
+        self.model = model
+        self.policy = policy or Policy(multiple=model.multiple)
+        self.interrupt = False
+        self._progress: dict[str, Any] = {}
+        self._warned: set[str] = set()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: Any = None,
+        torch_dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> Inpainter:
+        """Loads a model by name.
+
+        Args:
+            name: an embedded model's name, the path of one's own weights, or a diffusers pipeline's folder or Hub id.
+            device: a torch device; None chooses.
+            torch_dtype: of the network.
+            channels_last: memory format of the network, for convolutional ones.
+            compile: the network by torch.compile, when it first runs.
+            gradient_checkpointing: of a pipeline's network: methods with gradients take less memory and more time.
+
+        Raises:
+            ValueError: if there is no such model, or it does not take an option.
+        """
+        model = models.load(name, device=device, dtype=torch_dtype)
+        network = model.network
+        if network is None and (channels_last or compile or gradient_checkpointing):
+            raise ValueError(f"The model {model.name!r} has no network of its own; leave the options of networks out.")
+        if channels_last:
+            assert network is not None
+            if not any(weight.ndim == 4 for weight in network.parameters()):
+                raise ValueError(f"The network of {model.name!r} has no 2-D convolutions; leave channels_last out.")
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if gradient_checkpointing:
+            enable: Any = getattr(network, "enable_gradient_checkpointing", None)
+            if enable is None:
+                raise ValueError(f"The network of {model.name!r} has no gradient checkpointing; leave that out.")
+            enable()
+        if compile:
+            assert network is not None
+            network.compile()
+        return cls(model)
+
+    @classmethod
+    def from_pipe(cls, pipe: Any) -> Inpainter:
+        """Takes a loaded diffusers pipeline, which is not changed: LoRA, dtype, tiling and offloading stay in force.
+
+        Raises:
+            ValueError: for a pipeline of no known family.
+        """
+        from paintback.models.diffusers import from_pipe
+
+        return cls(from_pipe(pipe))
+
+    @classmethod
+    def from_single_file(
+        cls,
+        path: str | Path,
+        *,
+        config: str | Path | None = None,
+        device: Any = None,
+        torch_dtype: torch.dtype | None = None,
+    ) -> Inpainter:
+        """Loads one checkpoint file of a diffusers family.
+
+        Args:
+            path: .safetensors or .ckpt.
+            config: the folder or Hub id of a pipeline of the same architecture; None looks it up on the Hub.
+            device: a torch device; None chooses.
+            torch_dtype: of the network.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        from paintback.models.diffusers import load_single_file
+
+        return cls(load_single_file(path, config=config, device=device, dtype=torch_dtype))
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Keywords for tqdm, as in diffusers; `disable=True` silences the bar."""
+        self._progress = config
+
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = ...,
+        prompt: str | int | Sequence[str] | None = ...,
+        *,
+        output_type: Literal["pil"] = ...,
+        **options: Unpack[Options],
+    ) -> Output[list[PIL.Image.Image]]: ...
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = ...,
+        prompt: str | int | Sequence[str] | None = ...,
+        *,
+        output_type: Literal["np"],
+        **options: Unpack[Options],
+    ) -> Output[Arrays]: ...
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = ...,
+        prompt: str | int | Sequence[str] | None = ...,
+        *,
+        output_type: Literal["pt"],
+        **options: Unpack[Options],
+    ) -> Output[Tensors]: ...
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = ...,
+        prompt: str | int | Sequence[str] | None = ...,
+        *,
+        output_type: Literal["picture"],
+        **options: Unpack[Options],
+    ) -> Output[list[Picture]]: ...
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = ...,
+        prompt: str | int | Sequence[str] | None = ...,
+        *,
+        output_type: OutputType,
+        **options: Unpack[Options],
+    ) -> Output[Any]: ...
+
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any = None,
+        prompt: str | int | Sequence[str] | None = None,
+        *,
+        output_type: OutputType = "pil",
+        **options: Unpack[Options],
+    ) -> Output[Any]:
+        """Paints back what the mask hides.
+
+        Args:
+            image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
+            mask_image: a mask or a list of them, of the pictures' sizes; white = repaint; "alpha" for the picture's
+                transparency; None where `outpaint` says what is missing.
+            prompt: text, for models that take one; a list has one for each picture; a class's number, for models of
+                classes.
+            output_type: "pil" (a list), "np" ((N, H, W, 3) in [0, 1]), "pt" ((N, 3, H, W) in [0, 1]), each a list
+                where the pictures' sizes differ, or "picture" (a list of `images.Picture`, 16 bit and alpha kept).
+            **options: everything else that can be asked; see `Options`. An unknown name is refused.
+
+        Returns:
+            The pictures, of the input's size, bit-identical outside the hole, with their cost and settings.
+
+        Raises:
+            ValueError: for input that does not fit, in one sentence.
+        """
+        check_output_type(output_type)
+        call = self._read(image, mask_image, prompt, options)
+        callback, count = options.get("callback_on_step_end"), call.request.samples
+        self._check(call.recipe.method)
+        self.interrupt = False
+
+        def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:
+            if callback is not None:
+                callback(self, index, t, {"latents": x, "x0": x0})
+            return self.interrupt
+
+        label, answers = str(call.request.method), len(call.sheets) * count
+        with Session(self.model, label, call.generator, answers, progress=self._progress, step=step) as session:
+            work = self._lay_out(call, not isinstance(session.generators, torch.Generator), options)
+            session.expect(sum(batch.plan.steps for batch in work))
+            finished: dict[int, list[Picture]] = {}
+            scales: list[Scale] = []
+            for batch in work:
+                own: Any = session.generators
+                if not isinstance(own, torch.Generator):
+                    own = [one for k in batch.numbers for one in own[k * count : (k + 1) * count]]
+                made = batch.paint(self.model, call.way, own, count, session, scales)
+                finished |= dict(zip(batch.numbers, made, strict=True))
+        pictures = [picture for k in sorted(finished) for picture in finished[k]]
+        return Output(
+            images=convert(pictures, output_type),
+            evaluations=session.evaluations,
+            vjps=session.vjps,
+            seconds=session.seconds,
+            peak_memory_bytes=session.peak_memory_bytes,
+            seeds=session.seeds,
+            settings=to_settings(self.model, call.request)
+            | {name: text if isinstance(text, str | int | None) else list(text) for name, text in call.texts.items()}
+            | {"policy": dataclasses.asdict(self.policy)},
+            scales=scales,
+            stopped=session.stopped,
+        )
+
+    __call__.__signature__ = signature(  # type: ignore[attr-defined]
+        "self", "image", "mask_image=", "prompt=", output_type="pil"
+    )
+
+    def plan(
+        self,
+        image: Any,
+        mask_image: Any = None,
+        prompt: str | int | None = None,
+        **options: Unpack[Options],
+    ) -> Plan:
+        """What a call for one picture would do: regions, scales, steps and evaluations.
+
+        Args:
+            image: as in a call.
+            mask_image: likewise.
+            prompt: likewise.
+            **options: likewise.
+
+        Raises:
+            ValueError: for what a call would refuse.
+        """
+        call = self._read(image, mask_image, prompt, options)
+        (batch,) = self._lay_out(call, not isinstance(call.generator, torch.Generator), options)
+        return batch.plan
+
+    def speed(self, plan: Plan, prompt: str | None = None) -> Speed | None:
+        """Times a few evaluations of the sizes in a plan, for `plan.seconds`; None for a model that takes the mask."""
+        if self.model.sampler.method == TRAINED:
+            return None
+        size = plan.stages[0].size
+        return measure_speed(self.model, self.model.denoiser_at(size, Told(prompt)), plan)
+
+    def sizes(self, image: Any, mask_image: Any = None, **options: Unpack[Options]) -> Sizes:
+        """How a picture is cut into crops: pictures of equal sizes can be painted in one batch.
+
+        Args:
+            image: as in a call.
+            mask_image: likewise.
+            **options: likewise; the network is not asked anything.
+
+        Returns:
+            The sizes of all crops; empty where this model's pictures are painted one by one.
+
+        Raises:
+            ValueError: for a picture or mask that a call would refuse.
+        """
+        call = self._read(image, mask_image, None, options)
+        (sheet,) = call.sheets
+        stages = [call.way.stages(k, region) for k, region in enumerate(call.way.regions(sheet.wide))]
+        return sheet.sizes(stages)
+
+    def _read(
+        self, image: Any, mask_image: Any, prompt: str | int | Sequence[str] | None, options: Mapping[str, Any]
+    ) -> _Call:
+        """Reads pictures and masks, and settles what is asked."""
+        texts = {"prompt": prompt, "negative_prompt": options.get("negative_prompt")}
+        plain = {name: text if isinstance(text, str) else None for name, text in texts.items()}
+        request, method = asked({**options, **plain})
+        if options.get("request") is not None:
+            texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+        request, recipe = settle(self.model, self.policy, request, method)
+        pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
+        hidden = mask_image if isinstance(mask_image, list | tuple) else [mask_image] * len(pictures)
+        if len(hidden) != len(pictures):
+            raise ValueError(
+                f"Got {len(pictures)} pictures and {len(hidden)} masks; give one mask each, or one for all."
+            )
+        said = [per_picture(name, text, len(pictures)) for name, text in texts.items()]
+        sheets = [
+            Sheet.of(
+                *prepare(picture, one, request),
+                Told(words[0], words[1], request.guidance, embeddings(request)),
+                request.blur,
+            )
+            for picture, one, words in zip(pictures, hidden, zip(*said, strict=True), strict=True)
+        ]
+        generator = options.get("generator", None if options.get("request") is None else request.seed)
+        return _Call(request, recipe, sheets, self.model.paint(Ways(recipe)), generator, texts)
+
+    def _lay_out(self, call: _Call, each: bool, options: Mapping[str, Any]) -> list[Batch]:
+        most = options.get("batch_size", 1)
+        if most < 1:
+            raise ValueError(f"batch_size must be at least 1; got {most}.")
+        return batches(self.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
+
+    def _check(self, method: Method | None) -> None:
+        """Refuses gradients where the weights come and go, and warns of scores that the model does not give."""
+        if method is None:
+            return
+        if (method.needs_vjp or method.vjps(2)) and _comes_and_goes(self.model.network):
+            raise ValueError(
+                f"Method {method.name} takes gradients, and sequential offloading has taken the weights away by then; "
+                "use enable_model_cpu_offload in its place, or a method without gradients."
+            )
+        if method.needs_score and self.model.distilled and method.name not in self._warned:
+            self._warned.add(method.name)
+            warnings.warn(
+                f"Method {method.name} draws by the model's score, which {self.model.name!r} does not give, since "
+                "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
+                stacklevel=3,
+            )
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of an `Inpainter`, read and settled: what it asks for, its pictures, and how they are painted."""
+
+    request: Request
+    recipe: Recipe
+    sheets: list[Sheet]
+    way: Way
+    generator: Generator
+    texts: dict[str, Any]
+
+
+def _comes_and_goes(network: torch.nn.Module | None) -> bool:
+    """Whether accelerate's sequential offloading moves the weights of single layers."""
+    modules = [] if network is None else network.modules()
+    return any(getattr(getattr(module, "_hf_hook", None), "offload", False) for module in modules)

@@ -1,0 +1,271 @@
+"""The keywords of Python: those of the request under diffusers' names, and what lives in Python alone."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypedDict
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from paintback import methods
+from paintback.methods.base import Method
+from paintback.models.base import Model
+from paintback.models.catalogue import TRAINED, Sampler
+from paintback.models.latent import LatentPolicy
+from paintback.painting import quality
+from paintback.painting.layout import Policy, Recipe
+from paintback.painting.request import Quality, Request, options, sentence
+from paintback.painting.session import Generator
+
+__all__ = [
+    "CALL",
+    "Options",
+    "asked",
+    "embeddings",
+    "from_python",
+    "keywords",
+    "per_picture",
+    "settle",
+    "signature",
+    "to_settings",
+]
+
+# What a pipeline takes beside the text; the first is a number, the others tensors that only Python hands over.
+EMBEDDINGS = (
+    "true_cfg_scale",
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
+CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
+"""Keywords with their defaults that are of a call and no part of what is asked."""
+
+
+class Options(TypedDict, total=False):
+    """What `Inpainter` and `pb.inpaint` take beside picture, mask and prompt. Defaults and limits are `Request`'s.
+
+    Attributes:
+        negative_prompt: text, or one for each picture.
+        method: a name, or a method made by `methods.get`; None for what the model's card recommends, and "ding" where
+            it names nothing. A checkpoint that takes the mask as an input runs only as "trained".
+        fields: of a method that is named.
+        quality: "fast", "good" or "best": see `painting.quality`; a method, steps or average of one's own beat it.
+        average: draws whose mean is an answer; None for what the quality says.
+        num_inference_steps: grid intervals; None for what goes with the recommended method and the quality.
+        guidance_scale: of classifier-free guidance; None for the model's own.
+        true_cfg_scale: of guidance by two calls, for models whose `guidance_scale` is an input of the network.
+        num_images_per_prompt: answers for each picture.
+        strength: below 1, the hidden part is not forgotten: sampling starts from the picture itself, noised to this
+            fraction of the steps.
+        padding_mask_crop: pixels of context around the hole; None for the model's own.
+        mask_is: which part of the mask is repainted.
+        mask_grow: pixels to grow the mask by.
+        mask_blur: the hole is grown by this many pixels, over which old and new are blended.
+        outpaint: pixels to add left, top, right and bottom.
+        height: what a crop is scaled to before a latent model; None for the model's own choice.
+        width: likewise.
+        latent_mask: which latent cells count as known: those of which "all", the "majority" or "any" pixels are.
+        leaky_encoding: encodes the picture with what the mask hides, as some papers' code does; the model then knows
+            what it should not.
+        prompt_embeds: in place of the text, as the model's pipeline makes it.
+        negative_prompt_embeds: likewise.
+        pooled_prompt_embeds: likewise.
+        negative_pooled_prompt_embeds: likewise.
+        generator: one for all, a list of one per output picture, or the first one's seed; None seeds from the
+            operating system.
+        batch_size: pictures that are painted in one batch, where their crops have the same sizes (see
+            `Inpainter.sizes`); for models of pixels and a list of generators. A sample does not depend on its batch,
+            to rounding.
+        callback_on_step_end: called with (inpainter, step, t, {"latents": x, "x0": prediction}) after every step (x0
+            is None for "trained", which does not say what it predicts); setting `inpainter.interrupt = True` stops.
+        request: all of the above in one, and then nothing else is taken but what is of the call.
+    """
+
+    negative_prompt: str | Sequence[str] | None
+    method: str | Method | None
+    fields: Mapping[str, Any]
+    quality: Quality
+    average: int | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    true_cfg_scale: float | None
+    num_images_per_prompt: int
+    strength: float
+    padding_mask_crop: int | None
+    mask_is: str | None
+    mask_grow: float
+    mask_blur: float
+    outpaint: tuple[int, int, int, int]
+    height: int | None
+    width: int | None
+    latent_mask: LatentPolicy
+    leaky_encoding: bool
+    prompt_embeds: Tensor | None
+    negative_prompt_embeds: Tensor | None
+    pooled_prompt_embeds: Tensor | None
+    negative_pooled_prompt_embeds: Tensor | None
+    generator: Generator
+    batch_size: int
+    callback_on_step_end: Callable[[Any, int, float, dict[str, Any]], Any] | None
+    request: Request | None
+
+
+def keywords(kind: type[Request] = Request, *, clips: bool = False) -> dict[str, str]:
+    """Python's keywords and the request's names for them; without the picture, the mask and the seed.
+
+    Args:
+        kind: of request.
+        clips: whether those of clips are wanted too.
+    """
+    return {
+        one.python: one.name
+        for one in options(kind)
+        if "python" in one.where and one.group != "file" and one.name != "seed" and (clips or not one.clips)
+    }
+
+
+def from_python(given: Mapping[str, Any], *, clips: bool = False) -> Request:
+    """The request that keywords of Python make.
+
+    Args:
+        given: keywords with their values; a method may be an object.
+        clips: whether those of clips are taken too.
+
+    Raises:
+        ValueError: for an unknown keyword or a value that does not fit, in one sentence.
+    """
+    known = keywords(clips=clips)
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            every = [*known, *CALL]
+            near = [key for key in known if known[key] == name] or difflib.get_close_matches(name, every, 1)
+            near += [key for key in every if name in key]
+            meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+            raise ValueError(f"There is no keyword {name!r}; {meant}")
+        values[known[name]] = value
+    method = values.get("method")
+    if isinstance(method, Method):
+        values |= {"method": method.name, "fields": asdict(method)}
+    elif "fields" in values:
+        values["fields"] = dict(values["fields"])
+    try:
+        return Request.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(sentence(error, Request, python=True)) from None
+
+
+def asked(given: Mapping[str, Any], *, clips: bool = False) -> tuple[Request, Method | None]:
+    """The request in the keywords of a call, or in its `request`, and the method where it is an object.
+
+    Raises:
+        ValueError: for a request and its entries, or what `from_python` refuses.
+    """
+    own = {name: value for name, value in given.items() if name not in CALL}
+    request = given.get("request")
+    if request is None:
+        method = own.get("method")
+        return from_python(own, clips=clips), method if isinstance(method, Method) else None
+    if any(value is not None for value in own.values()):
+        raise ValueError("Give a request or its entries as keywords, not both; Request.with_ changes entries.")
+    return request, None
+
+
+def settle(model: Model, policy: Policy, request: Request, method: Method | None) -> tuple[Request, Recipe]:
+    """The request with everything that it leaves to the model, and how it is painted.
+
+    Args:
+        model: that paints.
+        policy: how holes are cut into crops and scales.
+        request: as asked.
+        method: the object, where the request's method was given as one.
+
+    Raises:
+        ValueError: for what the model does not take or run.
+    """
+    model.check_method(request.method)
+    if method is not None:
+        request = request.with_(steps=quality.intervals(request, method, Sampler().num_inference_steps))
+    else:
+        request = quality.resolve(request, model.sampler)
+        method = None if request.method == TRAINED else methods.get(str(request.method), **request.fields)
+    request = request.with_(steps=request.steps or model.sampler.num_inference_steps)
+    given = [name for name in (*EMBEDDINGS, "height", "width") if getattr(request, name) is not None]
+    given += ["leaky_encoding"] * request.leaky_encoding + ["latent_mask"] * (request.latent_mask != "all")
+    model.check_takes(given)
+    recipe = Recipe(
+        method=method,
+        steps=int(request.steps or 0),
+        policy=policy if request.padding is None else replace(policy, context=request.padding),
+        strength=request.strength,
+        context=request.padding,
+        size=(request.height, request.width),
+        latent_mask=request.latent_mask,
+        leaky_encoding=request.leaky_encoding,
+        draws=quality.draws(request),
+        mean=request.average is not None,
+    )
+    return request, recipe
+
+
+def embeddings(request: Request) -> dict[str, Any]:
+    """What a request says in place of the text, by the names that pipelines have for it."""
+    return {name: getattr(request, name) for name in EMBEDDINGS if getattr(request, name) is not None}
+
+
+def to_settings(model: Model, request: Request, *, clips: bool = False) -> dict[str, Any]:
+    """What is needed to make the same again: Python's keywords as plain JSON values.
+
+    Args:
+        model: that painted.
+        request: as it was settled.
+        clips: whether those of clips are among them.
+    """
+    names = {name: own for name, own in keywords(clips=clips).items() if own not in EMBEDDINGS[1:]}
+    values = {name: getattr(request, own) for name, own in names.items()}
+    return {"model": model.name, **values, "outpaint": list(request.outpaint)}
+
+
+def per_picture(name: str, value: str | int | Sequence[str] | None, count: int) -> list[str | None]:
+    """One text for all pictures, or one for each; the number of a class as text.
+
+    Raises:
+        ValueError: for another number of texts.
+    """
+    if isinstance(value, int):
+        value = str(value)
+    if value is None or isinstance(value, str):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"Got {len(value)} texts for {name} and {count} pictures; give one, or one for each.")
+    return list(value)
+
+
+def signature(*first: str, **more: Any) -> inspect.Signature:
+    """The signature of a function that takes a request's keywords, made from the request.
+
+    Args:
+        first: names of what stands before the keywords; a name with "=" has None as its default.
+        more: further keywords, with their defaults.
+    """
+    defaults = {one.python: one.default for one in options(Request)}
+    parameters = [
+        inspect.Parameter(
+            name.rstrip("="),
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None if name.endswith("=") else inspect.Parameter.empty,
+        )
+        for name in first
+    ]
+    taken = {parameter.name for parameter in parameters}
+    own = {name: defaults[name] for name in keywords() if name not in taken}
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in (own | more | CALL).items()
+    ]
+    return inspect.Signature(parameters)

@@ -1,0 +1,374 @@
+"""Clips: what a mask hides of a clip is painted back by a frozen model of clips, with any method.
+
+A clip longer than what the model learnt from is painted in windows, one after another. A window begins some frames
+before the end of the one before it, and what is painted there is known to it, so that motion goes on.
+
+In time a latent cell stands for several frames (the very first for one), so windows have 4 k + 1 frames for Wan, and a
+cell is known only where all its frames are. A window that is short of that number repeats its last frame, which is cut
+off again. What of a frame is hidden is filled smoothly from the rest of the frame before the clip is encoded, and a
+frame of which nothing is known is filled with the one next to it; the hidden pixels never reach the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Unpack
+
+from paintback.images import masks
+from paintback.images.clips import Clip, Masks, extend_clip, read_clip, read_clip_mask
+from paintback.images.picture import Picture, to_numpy, to_pil
+from paintback.images.regions import Box, context_crop
+from paintback.methods.base import Callback
+from paintback.models.base import Model, Told
+from paintback.models.latent import LatentModel, fill_hole, observe
+from paintback.painting.canvas import answer
+from paintback.painting.frames import LARGEST, Frame, choose_size
+from paintback.painting.layout import THIN, Policy, Recipe, tail, thickness, whole_grid
+from paintback.painting.request import Request
+from paintback.painting.session import Session, draw_generators, open_model
+from paintback.tasks.inpaint import Inpainter
+from paintback.tasks.options import Options, asked, embeddings, settle, to_settings
+
+__all__ = ["VideoOutput", "Window", "inpaint_video", "plan_windows"]
+
+VideoType = Literal["pil", "np", "pt", "clip"]
+TYPES = ("pil", "np", "pt", "clip")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one window cost.
+
+    Attributes:
+        start: its first frame.
+        stop: the frame after its last.
+        size: (width, height) that was painted.
+        evaluations: denoiser calls.
+        vjps: gradients.
+    """
+
+    start: int
+    stop: int
+    size: tuple[int, int]
+    evaluations: int | float
+    vjps: int | float
+
+
+@dataclass
+class VideoOutput:
+    """What `inpaint_video` gives back.
+
+    Attributes:
+        frames: of the clip, in the type asked for.
+        evaluations: denoiser calls, over all windows.
+        vjps: gradients, likewise.
+        seconds: wall time of the call.
+        peak_memory_bytes: see `resources.PeakMemory`.
+        seeds: the seed, in a list as `Output` has it.
+        settings: what is needed to make the same clip again, as plain JSON values.
+        windows: the cost by window.
+        stopped: whether the callback ended it: the window then shows the last prediction, and later ones what they had.
+    """
+
+    frames: Any
+    evaluations: int | float
+    vjps: int | float
+    seconds: float
+    peak_memory_bytes: int | None
+    seeds: list[int]
+    settings: dict[str, Any]
+    windows: list[Window] = field(default_factory=list)
+    stopped: bool = False
+
+
+def plan_windows(count: int, length: int, overlap: int, factor: int) -> list[tuple[int, int]]:
+    """The windows that cover a clip.
+
+    The last one is as long as the others, so it may begin further back; overlaps always are factor k + 1 frames, the
+    first k + 1 cells in time of the later window.
+
+    Args:
+        count: frames of the clip.
+        length: frames of a window, factor k + 1.
+        overlap: frames that two windows share, at least; factor k + 1.
+        factor: frames of a cell in time.
+
+    Returns:
+        (start, stop) of each.
+
+    Raises:
+        ValueError: for lengths that do not fit.
+    """
+    for name, value in (("window", length), ("overlap", overlap)):
+        if value < 1 or (value - 1) % factor:
+            raise ValueError(
+                f"{name} must be {factor} k + 1 frames, such as {4 * factor + 1} or {20 * factor + 1}; got {value}."
+            )
+    if overlap >= length:
+        raise ValueError(f"overlap must be shorter than the window; got {overlap} of {length} frames.")
+    windows = [(0, min(count, length))]
+    while windows[-1][1] < count:
+        start = windows[-1][1] - overlap
+        start -= max(0, start + length - count) // factor * factor
+        windows.append((start, min(count, start + length)))
+    return windows
+
+
+def inpaint_video(
+    video: Any,
+    mask: Any = None,
+    *,
+    model: str | Path | Model | Inpainter | Any,
+    prompt: str | None = None,
+    guidance_scale_2: float | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    output_type: VideoType = "pil",
+    callback: Callback | None = None,
+    progress_bar: bool = True,
+    device: Any = None,
+    torch_dtype: torch.dtype | None = None,
+    **options: Unpack[Options],
+) -> VideoOutput:
+    """Paints back what the mask hides of a clip.
+
+    Args:
+        video: a path, a list of pictures, numpy (F, H, W, 3), or torch (F, 3, H, W) in [0, 1].
+        mask: one mask for all frames, or one for each (see `images.clips.read_clip_mask`); white = repaint. None where
+            `outpaint` says what is missing.
+        model: a loaded pipeline of clips (WanPipeline), its folder or Hub id, or an `Inpainter` or model that holds it.
+        prompt: text.
+        guidance_scale_2: of the second transformer of Wan 2.2; None for the same as the first.
+        window: frames that are painted together, 4 k + 1 for Wan; None for those of the clips the model learnt from.
+        overlap: frames that a window shares at least with the one before, 4 k + 1; None for 17.
+        output_type: "pil" (a list), "np" ((F, H, W, 3) in [0, 1]), "pt" ((F, 3, H, W) in [0, 1]), or "clip" (an
+            `images.clips.Clip`, with the type of its numbers kept).
+        callback: called after every step with (step, t, x, x0); returning True stops.
+        progress_bar: whether to show one.
+        device: for a model that is loaded here.
+        torch_dtype: likewise.
+        **options: as an `Inpainter`'s, for one clip. `height` and `width` are what the clip, or the crop around the
+            hole, is scaled to before the model; `padding_mask_crop` is over all frames, None for the whole clip where
+            it is not much larger than what the model learnt from, else for a crop of that size; of `average` draws
+            the clip is the mean.
+
+    Returns:
+        The frames, of the input's size and number, bit-identical outside the hole, with their cost and settings.
+
+    Raises:
+        ValueError: for input that does not fit, in one sentence.
+    """
+    if output_type not in TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(TYPES)}; got {output_type!r}.")
+    given: dict[str, Any] = {**options, "prompt": prompt, "window": window, "overlap": overlap}
+    if options.get("request") is not None:
+        given |= {"window": None, "overlap": None}
+    request, method = asked({name: value for name, value in given.items() if value is not None}, clips=True)
+    generator = options.get("generator", None if options.get("request") is None else request.seed)
+    if request.samples > 1 or not isinstance(generator, torch.Generator | int | None):
+        raise ValueError("inpaint_video makes one clip and takes one generator or seed; call it again for another.")
+    clip, hole = _prepare(read_clip(video), mask, request)
+    weights = np.stack([masks.blur(one, request.blur) for one in hole]) if request.blur else None
+    wide = hole if weights is None else weights > 0
+    masks.check_mask(wide)
+    opened = _open(model, device, torch_dtype)
+    request, recipe = settle(opened, Policy(), request, method)
+    request = request.with_(window=request.window or opened.training_frames)
+    spans = plan_windows(len(hole), int(request.window or 0), request.overlap, opened.codec.frames)
+    frame = choose_size(_crop(wide, opened, request.padding), opened, recipe.size)
+    second = {} if guidance_scale_2 is None else {"guidance_scale_2": guidance_scale_2}
+    told = Told(request.prompt, request.negative_prompt, request.guidance, {**embeddings(request), **second})
+    painting = _Painting(clip.frames.copy(), hole, wide.copy(), weights, frame, opened, recipe, told)
+    progress = {"disable": None if progress_bar else True}
+    step: Any = callback  # every method here predicts
+    windows = []
+    with Session(opened, str(request.method), generator, progress=progress, step=step) as session:
+        drawn = draw_generators(session.generators, 1, recipe.draws)
+        spans = painting.with_holes(spans)
+        for start, stop in spans:
+            windows.append(painting.paint(start, stop, drawn, len(spans), session))
+            if session.stopped:
+                break
+    return VideoOutput(
+        frames=_convert(dataclasses.replace(clip, frames=painting.frames), output_type),
+        evaluations=session.evaluations,
+        vjps=session.vjps,
+        seconds=session.seconds,
+        peak_memory_bytes=session.peak_memory_bytes,
+        seeds=session.seeds,
+        settings=to_settings(opened, request, clips=True) | {"guidance_scale_2": guidance_scale_2},
+        windows=windows,
+        stopped=session.stopped,
+    )
+
+
+def _prepare(clip: Clip, mask: Any, request: Request) -> tuple[Clip, Masks]:
+    """The clip and its hole, both extended as the request says, and the hole grown."""
+    if mask is None and any(request.outpaint):
+        hole = np.zeros(clip.shape, bool)
+    else:
+        hole = read_clip_mask(mask, clip.shape, mask_is=request.mask_is)
+    if any(request.outpaint):
+        left, top, _, _ = request.outpaint
+        _, height, width = clip.shape
+        clip, wide = extend_clip(clip, *request.outpaint)
+        wide[:, top : top + height, left : left + width] |= hole
+        hole = wide
+    if request.grow:
+        hole = np.stack([masks.grow(one, request.grow) for one in hole])
+    masks.check_mask(hole)
+    return clip, hole
+
+
+@dataclass
+class _Painting:
+    """A clip that is being painted.
+
+    Attributes:
+        frames: (F, H, W, 3) as given, painted window by window.
+        hole: (F, H, W) bool, what is replaced wholly.
+        todo: (F, H, W) bool, what is not painted yet, the seam included.
+        weights: (F, H, W) of the seam, or None.
+        frame: the crop and the size it is painted at.
+        model: that paints.
+        recipe: how.
+        told: of the clip.
+    """
+
+    frames: NDArray[Any]
+    hole: Masks
+    todo: Masks
+    weights: NDArray[np.float32] | None
+    frame: Frame
+    model: LatentModel
+    recipe: Recipe
+    told: Told
+
+    def with_holes(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The windows in which something is left to be painted once those before them are done."""
+        left, found = np.asarray(self.todo.any((1, 2))), []
+        for start, stop in spans:
+            if left[start:stop].any():
+                found.append((start, stop))
+            left[start:stop] = False
+        return found
+
+    @torch.no_grad()
+    def paint(
+        self, start: int, stop: int, generators: torch.Generator | list[torch.Generator], windows: int, session: Session
+    ) -> Window:
+        """Paints what is hidden of a window.
+
+        Args:
+            start: its first frame.
+            stop: the frame after its last.
+            generators: one, or one of each draw; a window goes on where the one before left them.
+            windows: how many there are in all, for the bar.
+            session: counts costs, and is told of every step.
+        """
+        recipe, method = self.recipe, self.recipe.method
+        assert method is not None
+        given, values, known = self._enter(start, stop)
+        size = (values.shape[2], *self.frame.size)
+        shown = self.model.denoiser_at(size, self.told)
+        whole = whole_grid(shown, method, recipe.steps)
+        count = tail(len(whole) - 1, recipe.strength)
+        session.expect(count * recipe.draws * windows)
+        # the hole is filled already, with more care for hidden frames than observe takes
+        hidden = given if recipe.leaky_encoding else values
+        observation = observe(self.model.codec, values, known, policy=recipe.latent_mask, hidden=hidden)
+        again = recipe.strength < 1
+        drawn = []
+        for generator in [generators] if isinstance(generators, torch.Generator) else generators:
+            result = method.sample(
+                shown,
+                observation,
+                num_inference_steps=recipe.steps,
+                generator=generator,
+                grid=whole[-1 - count :] if again else None,
+                callback=session.step,
+                initial=self.model.codec.encode(given)[0].float() if again else None,
+            )
+            session.count(result)
+            drawn.append(self.model.codec.decode(result.x)[0].float().cpu().clamp(-1, 1).transpose(0, 1))
+            if result.stopped:
+                break
+        self._leave(start, stop, [self.frame.leave(one[: stop - start]) for one in drawn])
+        cost = (recipe.draws * result.evaluations, recipe.draws * result.vjps)
+        return Window(start, stop, (self.frame.size[1], self.frame.size[0]), *cost)
+
+    def _leave(self, start: int, stop: int, drawn: list[Tensor]) -> None:
+        """Puts a window's draws (F, 3, h, w) of the crop, or what they come to, into the frames."""
+        todo, (values, *_) = self.todo[start:stop], drawn
+        if len(drawn) > 1:
+            thin = thickness(np.asarray(todo.any(0))) <= THIN
+            part = torch.from_numpy(todo[(slice(None), *self.frame.box.slices)].copy())[:, None]
+            values = answer(torch.stack(drawn)[None], part, mean=self.recipe.mean or thin)[0]
+        painted = values.permute(0, 2, 3, 1).numpy()
+        new = np.zeros((*self.frames.shape[1:3], 3), np.float32)
+        for number in np.flatnonzero(todo.any((1, 2))):
+            place = start + number
+            new[self.frame.box.slices] = painted[number]
+            weight = None if self.weights is None else self.weights[place]
+            self.frames[place] = Picture(self.frames[place]).with_pixels(new, self.hole[place], weight).pixels
+        todo[:] = False
+
+    def _enter(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The window before the model: as given and with its hole filled, (1, 3, F, H, W), and (1, 1, F, H, W) bool."""
+        box, factor = self.frame.box, self.model.codec.frames
+        inside = (slice(start, stop), *box.slices)
+        given = torch.from_numpy(np.stack([Picture(one).to_unit() for one in self.frames[inside]])).permute(0, 3, 1, 2)
+        known = torch.from_numpy(~self.todo[inside])[:, None]
+        filled = fill_hole(given, known)
+        seen = np.flatnonzero(known.flatten(1).any(1).numpy())
+        count = len(filled)
+        if 0 < len(seen) < count:
+            nearest = [seen[np.abs(seen - number).argmin()] for number in range(count)]
+            filled = filled[torch.tensor(np.array(nearest))]
+        more = torch.arange(count + -(count - 1) % factor).clamp(max=count - 1)
+        entered = [self.frame.enter(given)[more], self.frame.enter(filled)[more], self.frame.enter_known(known)[more]]
+        whole, values, kept = (one.transpose(0, 1)[None].to(self.model.device) for one in entered)
+        return whole, values, kept
+
+
+def _open(model: Any, device: Any, torch_dtype: torch.dtype | None) -> LatentModel:
+    """The model of clips.
+
+    Raises:
+        ValueError: for one of pictures.
+    """
+    if isinstance(model, Inpainter):
+        model = model.model
+    if not isinstance(model, str | Path | Model):
+        from paintback.models.diffusers import from_pipe
+
+        model = from_pipe(model)
+    return open_model(model, device, torch_dtype).as_clips()
+
+
+def _crop(hole: NDArray[np.bool_], model: LatentModel, context: int | None) -> Box:
+    """The part of every frame that the model sees: all of it, or a crop around the hole of all frames."""
+    together, side = np.asarray(hole.any(0)), model.training_size
+    if context is not None:
+        return context_crop(together, context=context, minimum=model.multiple, multiple=model.multiple)
+    if together.size <= LARGEST * side**2:
+        return Box(0, 0, *together.shape)
+    return context_crop(together, context=0.5, minimum=side, multiple=model.multiple)
+
+
+def _convert(clip: Clip, output_type: VideoType) -> Any:
+    if output_type == "clip":
+        return clip
+    pictures = [Picture(frame) for frame in clip.frames]
+    if output_type == "pil":
+        return [to_pil(picture) for picture in pictures]
+    array = np.stack([to_numpy(picture) for picture in pictures])
+    return array if output_type == "np" else torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
