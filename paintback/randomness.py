@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Generators", "one_or_each", "seed_from_system"]
+__all__ = ["Generators", "fresh_seed", "one_or_each", "seed_from_system"]
 
 
 def seed_from_system() -> int:
@@ -16,10 +17,19 @@ def seed_from_system() -> int:
     return int.from_bytes(os.urandom(7), "big") >> 3
 
 
+def fresh_seed(generator: torch.Generator) -> int | None:
+    """The seed that makes a generator's next draws again, or None for one that has drawn before."""
+    seed = generator.initial_seed()
+    twin = torch.Generator(device=generator.device).manual_seed(seed)
+    return seed if torch.equal(twin.get_state(), generator.get_state()) else None
+
+
 def one_or_each(
     generator: torch.Generator | Sequence[torch.Generator] | None, count: int
-) -> tuple[torch.Generator | list[torch.Generator], list[int]]:
-    """The generators of a call that makes a number of pictures, and the seed of each picture.
+) -> tuple[torch.Generator | list[torch.Generator], list[int | None]]:
+    """The generators of a call that makes a number of pictures, and for each picture the seed that makes it alone.
+
+    There is none, and None stands for it, where one generator draws several pictures, or one that has drawn before.
 
     Args:
         generator: one for all; a list of one per picture; None for one per picture, seeded by the operating system
@@ -33,10 +43,11 @@ def one_or_each(
         first = seed_from_system()
         generator = [torch.Generator().manual_seed(first + k) for k in range(count)]
     if isinstance(generator, torch.Generator):
-        return generator, [generator.initial_seed()] * count
+        return generator, [fresh_seed(generator)] if count == 1 else [None] * count
     if len(generator) != count:
         raise ValueError(f"Got {len(generator)} generators for {count} pictures to make; give one, or one for each.")
-    return list(generator), [one.initial_seed() for one in generator]
+    shared = Counter(map(id, generator))
+    return list(generator), [fresh_seed(one) if shared[id(one)] == 1 else None for one in generator]
 
 
 class Generators:

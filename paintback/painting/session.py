@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from paintback.resources import PeakMemory
 
 __all__ = ["Generator", "Session", "count_steps", "draw_generators", "open_model"]
 
-Generator = torch.Generator | Sequence[torch.Generator] | int | None
+Generator = torch.Generator | Sequence[torch.Generator | int] | int | None
 
 
 class Session:
@@ -30,7 +31,8 @@ class Session:
     Args:
         model: that paints; it is released at the end, also after an error.
         label: of the bar.
-        generator: one for all results, a list of one each, a seed, or None for one of the operating system's.
+        generator: one for all results, a list of one each, a seed or a list of them, or None for one of the operating
+            system's.
         count: results.
         steps: of all samplers together; None where a plan is still to be made.
         progress: keywords for tqdm.
@@ -38,7 +40,7 @@ class Session:
 
     Attributes:
         generators: one, or a list of one for each result.
-        seeds: of each result.
+        seeds: of each result, None where no seed makes it alone.
         evaluations: denoiser calls of one result, over everything that was counted.
         vjps: gradients, likewise.
         stopped: whether a result is that of a run that was stopped.
@@ -109,12 +111,29 @@ class Session:
 
 
 def seeded(generator: Generator, count: int) -> torch.Generator | Sequence[torch.Generator] | None:
-    """A seed as generators, one for each result, the next having the next seed; anything else as it is."""
-    if isinstance(generator, bool):
-        raise ValueError(f"generator must be a torch.Generator, a list of them, or a seed; got {generator}.")
-    if not isinstance(generator, int):
-        return generator
-    return [torch.Generator().manual_seed(generator + k) for k in range(count)]
+    """Seeds as generators, those of one seed having the next ones each; -1 as none at all; generators as they are.
+
+    Raises:
+        ValueError: for what is none of these.
+    """
+    given: Any = generator
+    if _is_seed(given):
+        first = int(given)
+        return None if first == -1 else [torch.Generator().manual_seed(first + k) for k in range(count)]
+    made = [torch.Generator().manual_seed(int(one)) if _is_seed(one) else one for one in _each(given)]
+    if any(not isinstance(one, torch.Generator) for one in made):
+        raise ValueError(f"generator must be a torch.Generator, a list of them, or a seed; got {given!r}.")
+    return made if isinstance(given, list | tuple) else generator  # type: ignore[return-value] # one or none
+
+
+def _each(given: Any) -> Sequence[Any]:
+    if isinstance(given, list | tuple):
+        return given
+    return [] if given is None else [given]
+
+
+def _is_seed(given: Any) -> bool:
+    return isinstance(given, Integral) and not isinstance(given, bool)
 
 
 def draw_generators(

@@ -45,7 +45,7 @@ class Output(Generic[T]):
         vjps: gradients per sample, likewise.
         seconds: wall time of the call.
         peak_memory_bytes: see `resources.PeakMemory`.
-        seeds: the seed of every picture in `images`.
+        seeds: the seed that makes each of `images` alone; None where there is none, as one generator drew several.
         settings: what is needed to make the same pictures again, as plain JSON values.
         scales: the evaluations by region and scale.
         stopped: whether it was interrupted: the pictures then show the last prediction, and regions that were not
@@ -57,7 +57,7 @@ class Output(Generic[T]):
     vjps: int | float
     seconds: float
     peak_memory_bytes: int | None
-    seeds: list[int]
+    seeds: list[int | None]
     settings: dict[str, Any]
     scales: list[Scale] = field(default_factory=list)
     stopped: bool = False

@@ -54,7 +54,7 @@ class LayersOutput:
     evaluations: int | float
     seconds: float
     peak_memory_bytes: int | None
-    seed: int
+    seed: int | None
     settings: dict[str, Any]
     stopped: bool = False
 

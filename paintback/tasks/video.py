@@ -83,7 +83,7 @@ class VideoOutput:
     vjps: int | float
     seconds: float
     peak_memory_bytes: int | None
-    seeds: list[int]
+    seeds: list[int | None]
     settings: dict[str, Any]
     windows: list[Window] = field(default_factory=list)
     stopped: bool = False
