@@ -207,6 +207,12 @@ class Plan:
         """Gradients, likewise."""
         return self.draws * sum(stage.vjps for stage in self.stages)
 
+    @property
+    def widest(self) -> float:
+        """The diameter of the largest disk in a hole that is begun at a quarter of its size or less; 0 without one."""
+        first = [stage for stage in self.stages if stage.frame is None and stage.factor >= 4]
+        return max((thickness(stage.region.local_target) for stage in first), default=0.0)
+
     def batches(self, stage: Stage) -> int:
         """In how many batches a stage runs."""
         return len(stage.rows(self.rows, self.each))

@@ -17,6 +17,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from paintback import models
+from paintback.images.errors import Remark
 from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
 from paintback.methods.base import Method
@@ -253,6 +254,7 @@ class Inpainter:
         with Session(self.model, label, call.generator, answers, progress=self._progress, step=step) as session:
             work = self._lay_out(call, not isinstance(session.generators, torch.Generator), options)
             session.expect(sum(batch.plan.steps for batch in work))
+            self._warn_of_width(work)
             finished: dict[int, list[Picture]] = {}
             scales: list[Scale] = []
             for batch in work:
@@ -378,6 +380,20 @@ class Inpainter:
                 "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
                 stacklevel=3,
             )
+
+    def _warn_of_width(self, work: Sequence[Batch]) -> None:
+        """Says once that a hole is wider than what the model learnt from, and what to do."""
+        wide = max((batch.plan.widest for batch in work), default=0)
+        if wide <= self.model.training_size or "width" in self._warned:
+            return
+        self._warned.add("width")
+        warnings.warn(
+            f"The hole is about {wide:.0f} pixels wide, and {self.model.name!r} learnt from pictures of "
+            f"{self.model.training_size}: its middle is begun small and comes out vague; hide less at a time, or take "
+            "a model of larger pictures, such as a pipeline of diffusers.",
+            Remark,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

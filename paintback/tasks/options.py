@@ -45,6 +45,40 @@ EMBEDDINGS = (
 CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
 """Keywords with their defaults that are of a call and no part of what is asked."""
 
+_SIZES = "the sizes are told as they are"
+_PIPE = "set it on the pipeline before Inpainter.from_pipe takes it"
+ELSEWHERE = {
+    "aesthetic_score": "no refiner is run",
+    "attention_kwargs": _PIPE,
+    "callback": "callback_on_step_end is called after every step",
+    "callback_on_step_end_tensor_inputs": "callback_on_step_end always gets latents and x0",
+    "callback_steps": "callback_on_step_end is called after every step",
+    "clip_skip": "encode the prompt with it and give prompt_embeds",
+    "cross_attention_kwargs": _PIPE,
+    "crops_coords_top_left": _SIZES,
+    "denoising_end": "a picture is painted to its end",
+    "denoising_start": "strength says how much of the noise is put on the picture",
+    "eta": 'give it to a method that has one, as method="ding" with fields={"eta": ...}',
+    "guidance_rescale": "guidance is the plain mix of both predictions; lower guidance_scale",
+    "ip_adapter_image": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
+    "ip_adapter_image_embeds": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
+    "joint_attention_kwargs": _PIPE,
+    "latents": "the noise is drawn by generator",
+    "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
+    "max_sequence_length": "encode the prompt with it and give prompt_embeds",
+    "mu": "the shift of the times is worked out from the picture's size",
+    "original_size": _SIZES,
+    "prompt_2": "all text encoders read prompt; for others give prompt_embeds",
+    "prompt_3": "all text encoders read prompt; for others give prompt_embeds",
+    "prompt_embeds_mask": "embeddings are taken without padding; cut it off prompt_embeds",
+    "return_dict": "what comes back is always an Output",
+    "seed": "give generator, which also takes a seed",
+    "sigmas": "the times are the scheduler's; give num_inference_steps",
+    "target_size": _SIZES,
+    "timesteps": "the times are the scheduler's; give num_inference_steps",
+}
+"""Keywords of diffusers' pipelines that mean nothing here, and what takes their place."""
+
 
 class Options(TypedDict, total=False):
     """What `Inpainter` and `pb.inpaint` take beside picture, mask and prompt. Defaults and limits are `Request`'s.
@@ -144,6 +178,9 @@ def from_python(given: Mapping[str, Any], *, clips: bool = False) -> Request:
     for name, value in given.items():
         if name not in known:
             every = [*known, *CALL]
+            elsewhere = ELSEWHERE.get(name.removeprefix("negative_"))
+            if elsewhere is not None:
+                raise ValueError(f"There is no keyword {name!r} here: {elsewhere}.")
             near = [key for key in known if known[key] == name] or difflib.get_close_matches(name, every, 1)
             near += [key for key in every if name in key]
             meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."

@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import get_type_hints
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import paintback as pb
+from paintback.images.errors import Remark
 from paintback.painting.request import Request, options
 from paintback.tasks import options as tasks_options
 from paintback.tasks.options import CALL, Options, from_python, keywords, signature
@@ -65,12 +67,25 @@ def test_a_new_entry_is_a_keyword(monkeypatch) -> None:
         from_python({"warmth": 2})
 
 
+@pytest.mark.parametrize("kind", ["StableDiffusion", "StableDiffusionXL", "Flux", "StableDiffusion3", "QwenImage"])
+def test_every_keyword_of_diffusers_is_taken_or_names_what_takes_its_place(kind: str) -> None:
+    import diffusers
+
+    theirs = set(inspect.signature(getattr(diffusers, f"{kind}InpaintPipeline").__call__).parameters)
+    ours = set(inspect.signature(pb.Inpainter.__call__).parameters)
+    for keyword in theirs - ours - {"kwargs"}:
+        with pytest.raises(ValueError, match=f"There is no keyword '{keyword}' here: .*\\.$"):
+            from_python({keyword: 1})
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"guidence_scale": 3}, "no keyword 'guidence_scale'; did you mean 'guidance_scale'?"),
         ({"steps": 3}, "no keyword 'steps'; did you mean 'num_inference_steps'?"),
-        ({"callback": print}, "no keyword 'callback'; did you mean 'callback_on_step_end'?"),
+        ({"callback": print}, "no keyword 'callback' here: callback_on_step_end is called after every step."),
+        ({"latents": 0}, "no keyword 'latents' here: the noise is drawn by generator."),
+        ({"negative_prompt_2": ""}, "no keyword 'negative_prompt_2' here: all text encoders read prompt"),
         ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number"),
         ({"mask_blur": float("nan")}, "mask_blur must be a finite number"),
         ({"quality": "better"}, "quality must be one of fast, good, best"),
@@ -182,3 +197,19 @@ def test_every_public_name_is_there_and_importing_is_light() -> None:
     assert all(getattr(pb, name) is not None for name in pb.__all__)
     code = "import sys, paintback; paintback.Request; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("width", "warned"), [(30, 0), (60, 0), (90, 1)])
+def test_a_hole_wider_than_the_model_knows_is_said_once(width: int, warned: int) -> None:
+    inpainter = pb.Inpainter(dataclasses.replace(tiny_model(), training_size=64))
+    inpainter.set_progress_bar_config(disable=True)
+    mask = np.zeros((160, 160), bool)
+    mask[20 : 20 + width, 20 : 20 + width] = True
+    image = np.full((160, 160, 3), 0.5, np.float32)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            inpainter(image, mask, method="replacement", num_inference_steps=1)
+    texts = [str(one.message) for one in said if issubclass(one.category, Remark)]
+    assert len(texts) == warned
+    assert all(f"about {width} pixels wide" in text and "hide less at a time" in text for text in texts)
