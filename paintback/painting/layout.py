@@ -41,6 +41,7 @@ __all__ = [
     "whole_grid",
 ]
 
+LARGEST = 2**19  # pixels of a batch that is timed
 THIN = 12  # pixels: the diameter of the largest disk in a hole whose draws are averaged by quality "best"
 BACKWARD = 2.0  # evaluations that a gradient takes, in time
 
@@ -290,7 +291,9 @@ def thickness(target: Mask) -> float:
 
 @torch.no_grad()
 def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
-    """Times evaluations of the sizes that a plan has: the smallest and the largest batch, each after one to warm up.
+    """Times evaluations of two sizes that a plan has, each after one to warm up.
+
+    They are its smallest batch, and the largest of at most half a megapixel, by which larger ones are estimated.
 
     Args:
         model: that paints.
@@ -302,7 +305,8 @@ def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
         rows = stage.rows(plan.rows, plan.each)[0]
         sizes[(rows.stop - rows.start) * stage.cells] = (rows.stop - rows.start, stage.size)
     taken = {}
-    for pixels in {min(sizes), max(sizes)}:
+    largest = max((pixels for pixels in sizes if pixels <= LARGEST), default=min(sizes))
+    for pixels in {min(sizes), largest}:
         rows, size = sizes[pixels]
         x = torch.zeros(rows, *model.state_shape(size), device=model.device)
         seconds = []

@@ -223,6 +223,11 @@ class Request(Asked):
         Field(description="Encode the picture with what the mask hides, as some papers do; the model then knows it."),
         Ask("advanced"),
     ] = False
+    guidance_2: Annotated[
+        float | None,
+        Field(ge=0, le=1000, description="Guidance of a second network for low noise; none for the same as the first."),
+        Ask("advanced", python="guidance_scale_2", where=frozenset({"python", "cli"}), clips=True),
+    ] = None
     window: Annotated[
         int | None,
         Field(ge=1, description="Frames of a clip that are painted together; none for the model's own."),

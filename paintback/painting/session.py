@@ -20,7 +20,7 @@ from paintback.painting.layout import Step
 from paintback.randomness import one_or_each
 from paintback.resources import PeakMemory
 
-__all__ = ["Generator", "Session", "count_steps", "draw_generators", "open_model"]
+__all__ = ["Generator", "Session", "draw_generators", "open_model"]
 
 Generator = torch.Generator | Sequence[torch.Generator | int] | int | None
 
@@ -156,15 +156,3 @@ def open_model(model: str | Path | Model, device: Any, torch_dtype: torch.dtype 
         ValueError: if there is none.
     """
     return model if isinstance(model, Model) else models.load(model, device=device, dtype=torch_dtype)
-
-
-def count_steps(num_inference_steps: int | None, default: int = 20) -> int:
-    """The number of grid intervals, the default for None.
-
-    Raises:
-        ValueError: if it is not a whole number of at least 1.
-    """
-    steps = default if num_inference_steps is None else num_inference_steps
-    if int(steps) != steps or steps < 1:
-        raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {steps}.")
-    return int(steps)

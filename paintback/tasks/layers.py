@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Unpack
 
 from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
@@ -21,9 +22,11 @@ from paintback.models.base import Model, Told
 from paintback.models.latent import known_cells
 from paintback.observation import Observation
 from paintback.painting.canvas import padded
-from paintback.painting.session import Session, count_steps, open_model
+from paintback.painting.request import LayersRequest
+from paintback.painting.session import Session, open_model
 from paintback.painting.tiles import tiled
-from paintback.tasks.layer_inference import PerLayer, Recorded
+from paintback.tasks.layer_inference import LayerInference, PerLayer, Recorded
+from paintback.tasks.options import from_python
 
 __all__ = ["LayersOutput", "layers"]
 
@@ -59,40 +62,10 @@ class LayersOutput:
     stopped: bool = False
 
 
-def layers(
-    image: Any,
-    prompts: Sequence[str | None] = (None, None),
-    *,
-    model: str | Path | Model = "photo",
-    num_inference_steps: int = 20,
-    inner_steps: int = 5,
-    samples: int = 4,
-    spread: float = 0.1,
-    grain: float = 8.0,
-    floor: float = 0.1,
-    doubt: float = 0.5,
-    tempering: float = 1.0,
-    smoothing: float = 2.0,
-    ema: float = 0.8,
-    edge: float = 0.05,
-    generator: torch.Generator | int | None = None,
-    guidance_scale: float | None = None,
-    output_type: OutputType = "pil",
-    callback: Callback | None = None,
-    progress_bar: bool = True,
-    device: Any = None,
-    torch_dtype: torch.dtype | None = None,
-) -> LayersOutput:
-    """Takes a picture apart into two layers and a soft mask.
+class LayersOptions(TypedDict, total=False):
+    """What `layers` takes beside the picture and the prompts. Defaults are `LayerInference`'s and `LayersRequest`'s.
 
-    The method is our reconstruction of an idea that its paper tells in words; see `layer_inference`. A latent model
-    takes the picture's latents apart and the mask is as coarse as they are; the layers are decoded, and then moved in
-    pixels until they make up the picture.
-
-    Args:
-        image: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1]; its alpha is left out.
-        prompts: what layer 1 and layer 2 show, for models that read text.
-        model: an embedded model's name, the path of one's own weights, or a loaded model.
+    Attributes:
         num_inference_steps: grid intervals.
         inner_steps: FCS corrections before every step; the other fields of FCS are those of its inpainting.
         samples: inpaintings of a layer at every time, at least 2.
@@ -106,11 +79,55 @@ def layers(
         edge: nearest that the mask comes to 0 and 1 before the end, where it is stretched to both.
         generator: or a seed; None seeds from the operating system.
         guidance_scale: of classifier-free guidance; None for the model's own.
+    """
+
+    num_inference_steps: int
+    inner_steps: int
+    samples: int
+    spread: float
+    grain: float
+    floor: float
+    doubt: float
+    tempering: float
+    smoothing: float
+    ema: float
+    edge: float
+    generator: torch.Generator | int | None
+    guidance_scale: float | None
+
+
+STEPS = 20  # where none are named
+FIELDS = ("inner_steps", "samples", "spread", "grain", "floor", "doubt", "tempering", "smoothing", "ema", "edge")
+
+
+def layers(
+    image: Any,
+    prompts: Sequence[str | None] = (None, None),
+    *,
+    model: str | Path | Model = "photo",
+    output_type: OutputType = "pil",
+    callback: Callback | None = None,
+    progress_bar: bool = True,
+    device: Any = None,
+    torch_dtype: torch.dtype | None = None,
+    **options: Unpack[LayersOptions],
+) -> LayersOutput:
+    """Takes a picture apart into two layers and a soft mask.
+
+    The method is our reconstruction of an idea that its paper tells in words; see `layer_inference`. A latent model
+    takes the picture's latents apart and the mask is as coarse as they are; the layers are decoded, and then moved in
+    pixels until they make up the picture.
+
+    Args:
+        image: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1]; its alpha is left out.
+        prompts: what layer 1 and layer 2 show, for models that read text.
+        model: an embedded model's name, the path of one's own weights, or a loaded model.
         output_type: of the layers and the composite, as `Inpainter`'s, but one picture each.
         callback: called with (step, t, x, x0), both layers as a batch, after every step; returning True stops.
         progress_bar: tqdm on stderr.
         device: a torch device, for a model by name; None chooses.
         torch_dtype: of its network.
+        **options: see `LayersOptions`.
 
     Returns:
         The layers, of the picture's size and with its colour profile, their mask and composite.
@@ -122,27 +139,21 @@ def layers(
     if isinstance(prompts, str) or len(prompts) != 2:
         raise ValueError(f"prompts must be two, one for each layer (None for no prompt); got {prompts!r}.")
     check_output_type(output_type)
+    given: dict[str, Any] = {**options}
+    generator = given.pop("generator", None)
     if generator is not None and not isinstance(generator, torch.Generator | int):
         raise ValueError("layers takes one generator, as it makes one result; call it again for another.")
-    steps = count_steps(num_inference_steps)
+    fields = {name: given.pop(name) for name in FIELDS if name in given}
+    request = from_python({**given, "prompt_1": prompts[0], "prompt_2": prompts[1], "fields": fields}, LayersRequest)
+    plain, steps = LayerInference(**fields), request.steps or STEPS
     opened = open_model(model, device, torch_dtype)
     codec = opened.codec
     cell = codec.factor
-    method = Recorded(
-        inner_steps=inner_steps,
-        samples=samples,
-        spread=spread,
-        grain=grain / cell,
-        floor=floor,
-        doubt=doubt,
-        tempering=tempering,
-        smoothing=smoothing / cell,
-        ema=ema,
-        edge=edge,
-    )
+    per_cell = {"grain": plain.grain / cell, "smoothing": plain.smoothing / cell}
+    method = Recorded(**{**{name: getattr(plain, name) for name in FIELDS}, **per_cell})
     height, width = picture.shape
     values, canvas = padded(opened, picture, picture.shape)
-    inner = [opened.denoiser_at(canvas, Told(prompt, None, guidance_scale)) for prompt in prompts]
+    inner = [opened.denoiser_at(canvas, Told(prompt, None, request.guidance)) for prompt in prompts]
     denoiser = tiled(inner[0] if prompts[0] == prompts[1] else PerLayer(*inner), canvas, None, opened.multiple)
     margin = (0, canvas[1] - width, 0, canvas[0] - height)
     y = F.pad(values[None], margin, mode="constant" if cell == 1 else "replicate").to(opened.device)
@@ -166,7 +177,7 @@ def layers(
             num_samples=2,
             callback=session.step,
         )
-        mask, pair = (method.masks[-1] - edge) / max(1e-6, 1 - 2 * edge), result.x
+        mask, pair = (method.masks[-1] - plain.edge) / max(1e-6, 1 - 2 * plain.edge), result.x
         if cell > 1:
             mask = F.interpolate(mask, scale_factor=cell, mode="bilinear")
         with torch.no_grad():
@@ -194,7 +205,7 @@ def layers(
             "prompts": list(prompts),
             "num_inference_steps": steps,
             "fields": fields,
-            "guidance_scale": guidance_scale,
+            "guidance_scale": request.guidance,
         },
         stopped=result.stopped,
     )

@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -18,7 +18,7 @@ from paintback.models.catalogue import TRAINED, Sampler
 from paintback.models.latent import LatentPolicy
 from paintback.painting import quality
 from paintback.painting.layout import Policy, Recipe
-from paintback.painting.request import Quality, Request, options, sentence
+from paintback.painting.request import Asked, Quality, Request, options, sentence
 from paintback.painting.session import Generator
 
 __all__ = [
@@ -42,6 +42,8 @@ EMBEDDINGS = (
     "pooled_prompt_embeds",
     "negative_pooled_prompt_embeds",
 )
+A = TypeVar("A", bound=Asked)
+
 CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
 """Keywords with their defaults that are of a call and no part of what is asked."""
 
@@ -149,31 +151,32 @@ class Options(TypedDict, total=False):
     request: Request | None
 
 
-def keywords(kind: type[Request] = Request, *, clips: bool = False) -> dict[str, str]:
+def keywords(kind: type[Asked] | None = None, *, clips: bool = False) -> dict[str, str]:
     """Python's keywords and the request's names for them; without the picture, the mask and the seed.
 
     Args:
-        kind: of request.
+        kind: of request; None for `Request`.
         clips: whether those of clips are wanted too.
     """
     return {
         one.python: one.name
-        for one in options(kind)
+        for one in options(kind or Request)
         if "python" in one.where and one.group != "file" and one.name != "seed" and (clips or not one.clips)
     }
 
 
-def from_python(given: Mapping[str, Any], *, clips: bool = False) -> Request:
+def from_python(given: Mapping[str, Any], kind: type[A], *, clips: bool = False) -> A:
     """The request that keywords of Python make.
 
     Args:
         given: keywords with their values; a method may be an object.
+        kind: of request.
         clips: whether those of clips are taken too.
 
     Raises:
         ValueError: for an unknown keyword or a value that does not fit, in one sentence.
     """
-    known = keywords(clips=clips)
+    known = keywords(kind, clips=clips)
     values = {}
     for name, value in given.items():
         if name not in known:
@@ -192,9 +195,9 @@ def from_python(given: Mapping[str, Any], *, clips: bool = False) -> Request:
     elif "fields" in values:
         values["fields"] = dict(values["fields"])
     try:
-        return Request.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError(sentence(error, Request, python=True)) from None
+        raise ValueError(sentence(error, kind, python=True)) from None
 
 
 def asked(given: Mapping[str, Any], *, clips: bool = False) -> tuple[Request, Method | None]:
@@ -207,7 +210,7 @@ def asked(given: Mapping[str, Any], *, clips: bool = False) -> tuple[Request, Me
     request = given.get("request")
     if request is None:
         method = own.get("method")
-        return from_python(own, clips=clips), method if isinstance(method, Method) else None
+        return from_python(own, Request, clips=clips), method if isinstance(method, Method) else None
     if any(value is not None for value in own.values()):
         raise ValueError("Give a request or its entries as keywords, not both; Request.with_ changes entries.")
     return request, None

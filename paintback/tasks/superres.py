@@ -14,13 +14,15 @@ pixels, reduced 4 times and enlarged again, PSNR and evaluations: fcs 28.4 dB in
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from paintback import methods
 from paintback.images.outputs import OutputType, check_output_type, convert
@@ -31,12 +33,15 @@ from paintback.models.base import Model, Told
 from paintback.observation import Downsampling, Kernel, Observation
 from paintback.painting.canvas import padded
 from paintback.painting.layout import Policy
-from paintback.painting.session import Generator, Session, count_steps, open_model
+from paintback.painting.request import SuperresRequest
+from paintback.painting.session import Generator, Session, open_model
 from paintback.painting.tiles import tiled
 from paintback.tasks.inpaint import Output
+from paintback.tasks.options import from_python, keywords
 
 __all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
 
+STEPS = 20  # where none are named
 PRESETS: dict[str, dict[str, Any]] = {"fcs": {"inner_steps": 10, "step_size": 0.1, "last_step_size": 0.1}}
 
 
@@ -72,40 +77,15 @@ def choose_method(method: str | Method, **fields: Any) -> Method:
     return method
 
 
-def superres(
-    image: Any,
-    scale: int,
-    *,
-    model: str | Path | Model = "photo",
-    method: str | Method = "fcs",
-    num_inference_steps: int | None = None,
-    num_images_per_prompt: int = 1,
-    generator: Generator = None,
-    prompt: str | None = None,
-    negative_prompt: str | None = None,
-    guidance_scale: float | None = None,
-    sigma: float = 0.0,
-    kernel: Kernel = "bicubic",
-    project: bool = True,
-    tile: int | None = None,
-    output_type: OutputType = "pil",
-    callback: Callback | None = None,
-    progress_bar: bool = True,
-    device: Any = None,
-    torch_dtype: torch.dtype | None = None,
-) -> Enlarged:
-    """Enlarges a picture.
+class SuperresOptions(TypedDict, total=False):
+    """What `superres` takes beside the picture and the scale. Defaults and limits are `SuperresRequest`'s.
 
-    Args:
-        image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
-        scale: a whole number from 2 to 8.
-        model: an embedded model's name, the path of one's own weights, or a loaded model.
+    Attributes:
         method: a name, or a method made by `methods.get`, that takes a linear operator.
         num_inference_steps: grid intervals; None for 20.
         num_images_per_prompt: samples of each picture.
         generator: one for all, a list of one per output picture, or the first one's seed; None seeds from the
             operating system.
-        prompt: text, for models that take one.
         negative_prompt: text, likewise.
         guidance_scale: of classifier-free guidance; None for the model's own.
         sigma: standard deviation of the noise in the picture, where white is 1 (half of `Observation.sigma`).
@@ -114,11 +94,47 @@ def superres(
         project: moves a noiseless sample to a picture near it that down-samples to the given one, as known pixels are
             pasted back in inpainting; a noisy one is left as sampled.
         tile: side of the tiles that the network sees; None for the whole picture up to a million pixels, and 512.
+    """
+
+    method: str | Method
+    fields: Mapping[str, Any]
+    num_inference_steps: int | None
+    num_images_per_prompt: int
+    generator: Generator
+    negative_prompt: str | None
+    guidance_scale: float | None
+    sigma: float
+    kernel: Kernel
+    project: bool
+    tile: int | None
+
+
+def superres(
+    image: Any,
+    scale: int = 2,
+    *,
+    model: str | Path | Model = "photo",
+    prompt: str | None = None,
+    output_type: OutputType = "pil",
+    callback: Callback | None = None,
+    progress_bar: bool = True,
+    device: Any = None,
+    torch_dtype: torch.dtype | None = None,
+    **options: Unpack[SuperresOptions],
+) -> Enlarged:
+    """Enlarges a picture.
+
+    Args:
+        image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
+        scale: a whole number from 2 to 8.
+        model: an embedded model's name, the path of one's own weights, or a loaded model.
+        prompt: text, for models that take one.
         output_type: as `Inpainter`'s.
         callback: called with (step, t, x, x0) after every step; returning True stops.
         progress_bar: tqdm on stderr.
         device: a torch device, for a model by name; None chooses.
         torch_dtype: of its network.
+        **options: see `SuperresOptions`.
 
     Returns:
         Pictures of `scale` times the sides, with alpha enlarged likewise and the colour profile kept.
@@ -127,66 +143,59 @@ def superres(
         ValueError: for input that does not fit, in one sentence.
     """
     pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or int(scale) != scale or not 2 <= scale <= 8:
-        raise ValueError(f"scale must be a whole number from 2 to 8; got {scale!r}.")
-    if num_images_per_prompt < 1:
-        raise ValueError(f"num_images_per_prompt must be at least 1; got {num_images_per_prompt}.")
+    given = {name: value for name, value in options.items() if name != "generator"}
+    request = from_python({**given, "scale": scale, "prompt": prompt}, SuperresRequest)
     check_output_type(output_type)
-    scale, steps = int(scale), count_steps(num_inference_steps)
-    chosen = choose_method(method)
+    method = options.get("method", request.method)
+    chosen = choose_method(method, **({} if isinstance(method, Method) else request.fields))
+    steps, sigma, scale = request.steps or STEPS, request.sigma, request.scale
     opened = open_model(model, device, torch_dtype)
     canvases = [padded(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
-    operators = [Downsampling(kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
-    told = Told(prompt, negative_prompt, guidance_scale)
+    operators = [Downsampling(request.kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
+    count = request.samples
+    told = Told(prompt, request.negative_prompt, request.guidance)
     output = Enlarged([], 0, 0, 0.0, None, [], {})
     finished: list[Picture] = []
     with Session(
         opened,
         chosen.name,
-        generator,
-        len(pictures) * num_images_per_prompt,
+        options.get("generator"),
+        len(pictures) * count,
         progress={"disable": None if progress_bar else True},
         step=callback,  # type: ignore[arg-type] # every method here predicts
     ) as session:
         for k, (picture, (values, canvas), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
-            shown = tiled(opened.denoiser_at(canvas, told), canvas, tile, opened.multiple)
-            mine = slice(k * num_images_per_prompt, (k + 1) * num_images_per_prompt)
+            shown = tiled(opened.denoiser_at(canvas, told), canvas, request.tile, opened.multiple)
+            mine = slice(k * count, (k + 1) * count)
             generators = session.generators
             own = generators if isinstance(generators, torch.Generator) else generators[mine]
-            together = num_images_per_prompt
+            together = count
             if not isinstance(own, torch.Generator):
                 together = max(1, min(together, Policy().batch_pixels // (canvas[0] * canvas[1])))
-            for first in range(0, num_images_per_prompt, together):
+            for first in range(0, count, together):
                 result = chosen.sample(
                     shown,
                     Observation(values.to(opened.device), sigma=2 * sigma, operator=operator),
                     num_inference_steps=steps,
                     generator=own if isinstance(own, torch.Generator) else own[first : first + together],
-                    num_samples=min(together, num_images_per_prompt - first),
+                    num_samples=min(together, count - first),
                     callback=session.step,
                 )
                 for sample in result.x.split(1):
                     with torch.no_grad():
                         x = opened.codec.decode(sample)
-                    finished.append(_finish(picture, opened, operator, values, x.cpu(), project, sigma, output))
+                    finished.append(_finish(picture, opened, operator, values, x.cpu(), request.project, sigma, output))
             session.count(result)
     output.images = convert(finished, output_type)
     output.evaluations, output.vjps, output.stopped = session.evaluations, session.vjps, session.stopped
     output.seconds, output.peak_memory_bytes, output.seeds = session.seconds, session.peak_memory_bytes, session.seeds
+    asked = {name: getattr(request, own) for name, own in keywords(SuperresRequest).items()}
     output.settings = {
         "model": opened.name,
+        **asked,
         "method": chosen.name,
         "fields": dataclasses.asdict(chosen),
         "num_inference_steps": steps,
-        "scale": scale,
-        "kernel": kernel,
-        "sigma": sigma,
-        "project": project,
-        "tile": tile,
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "guidance_scale": guidance_scale,
-        "num_images_per_prompt": num_images_per_prompt,
     }
     return output
 

@@ -122,21 +122,32 @@ def plan_windows(count: int, length: int, overlap: int, factor: int) -> list[tup
     return windows
 
 
+class ClipOptions(Options, total=False):
+    """What `inpaint_video` takes beside an `Inpainter`'s keywords.
+
+    Attributes:
+        guidance_scale_2: of the second transformer of Wan 2.2; None for the same as the first.
+        window: frames that are painted together, 4 k + 1 for Wan; None for those of the clips the model learnt from.
+        overlap: frames that a window shares at least with the one before, 4 k + 1; 17 by default.
+    """
+
+    guidance_scale_2: float | None
+    window: int | None
+    overlap: int
+
+
 def inpaint_video(
     video: Any,
     mask: Any = None,
     *,
     model: str | Path | Model | Inpainter | Any,
     prompt: str | None = None,
-    guidance_scale_2: float | None = None,
-    window: int | None = None,
-    overlap: int | None = None,
     output_type: VideoType = "pil",
     callback: Callback | None = None,
     progress_bar: bool = True,
     device: Any = None,
     torch_dtype: torch.dtype | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[ClipOptions],
 ) -> VideoOutput:
     """Paints back what the mask hides of a clip.
 
@@ -146,19 +157,16 @@ def inpaint_video(
             `outpaint` says what is missing.
         model: a loaded pipeline of clips (WanPipeline), its folder or Hub id, or an `Inpainter` or model that holds it.
         prompt: text.
-        guidance_scale_2: of the second transformer of Wan 2.2; None for the same as the first.
-        window: frames that are painted together, 4 k + 1 for Wan; None for those of the clips the model learnt from.
-        overlap: frames that a window shares at least with the one before, 4 k + 1; None for 17.
         output_type: "pil" (a list), "np" ((F, H, W, 3) in [0, 1]), "pt" ((F, 3, H, W) in [0, 1]), or "clip" (an
             `images.clips.Clip`, with the type of its numbers kept).
         callback: called after every step with (step, t, x, x0); returning True stops.
         progress_bar: whether to show one.
         device: for a model that is loaded here.
         torch_dtype: likewise.
-        **options: as an `Inpainter`'s, for one clip. `height` and `width` are what the clip, or the crop around the
-            hole, is scaled to before the model; `padding_mask_crop` is over all frames, None for the whole clip where
-            it is not much larger than what the model learnt from, else for a crop of that size; of `average` draws
-            the clip is the mean.
+        **options: see `ClipOptions`; as an `Inpainter`'s, for one clip. `height` and `width` are what the clip, or the
+            crop around the hole, is scaled to before the model; `padding_mask_crop` is over all frames, None for the
+            whole clip where it is not much larger than what the model learnt from, else for a crop of that size; of
+            `average` draws the clip is the mean.
 
     Returns:
         The frames, of the input's size and number, bit-identical outside the hole, with their cost and settings.
@@ -168,10 +176,7 @@ def inpaint_video(
     """
     if output_type not in TYPES:
         raise ValueError(f"output_type must be one of {', '.join(TYPES)}; got {output_type!r}.")
-    given: dict[str, Any] = {**options, "prompt": prompt, "window": window, "overlap": overlap}
-    if options.get("request") is not None:
-        given |= {"window": None, "overlap": None}
-    request, method = asked({name: value for name, value in given.items() if value is not None}, clips=True)
+    request, method = asked({**options, "prompt": prompt}, clips=True)
     generator = options.get("generator", None if options.get("request") is None else request.seed)
     if request.samples > 1 or not isinstance(generator, torch.Generator | int | None):
         raise ValueError("inpaint_video makes one clip and takes one generator or seed; call it again for another.")
@@ -184,7 +189,7 @@ def inpaint_video(
     request = request.with_(window=request.window or opened.training_frames)
     spans = plan_windows(len(hole), int(request.window or 0), request.overlap, opened.codec.frames)
     frame = choose_size(_crop(wide, opened, request.padding), opened, recipe.size)
-    second = {} if guidance_scale_2 is None else {"guidance_scale_2": guidance_scale_2}
+    second = {} if request.guidance_2 is None else {"guidance_scale_2": request.guidance_2}
     told = Told(request.prompt, request.negative_prompt, request.guidance, {**embeddings(request), **second})
     painting = _Painting(clip.frames.copy(), hole, wide.copy(), weights, frame, opened, recipe, told)
     progress = {"disable": None if progress_bar else True}
@@ -204,7 +209,7 @@ def inpaint_video(
         seconds=session.seconds,
         peak_memory_bytes=session.peak_memory_bytes,
         seeds=session.seeds,
-        settings=to_settings(opened, request, clips=True) | {"guidance_scale_2": guidance_scale_2},
+        settings=to_settings(opened, request, clips=True),
         windows=windows,
         stopped=session.stopped,
     )

@@ -17,7 +17,7 @@ import torch
 
 import paintback as pb
 from paintback.images.errors import Remark
-from paintback.painting.request import Request, options
+from paintback.painting.request import LayersRequest, Request, SuperresRequest, options
 from paintback.tasks import options as tasks_options
 from paintback.tasks.options import CALL, Options, from_python, keywords, signature
 from tests.tasks.test_inpaint import tiny_model
@@ -60,11 +60,10 @@ def test_a_new_entry_is_a_keyword(monkeypatch) -> None:
         warmth: Annotated[float, Field(ge=0, le=1, description="How warm the colours are."), Ask()] = 0.5
 
     monkeypatch.setattr(tasks_options, "Request", Warmer)
-    monkeypatch.setattr(keywords, "__defaults__", (Warmer,))
-    assert from_python({"warmth": 1}).warmth == 1
+    assert from_python({"warmth": 1}, Warmer).warmth == 1
     assert signature("image").parameters["warmth"].default == 0.5
     with pytest.raises(ValueError, match="warmth must be at most 1; got 2"):
-        from_python({"warmth": 2})
+        from_python({"warmth": 2}, Warmer)
 
 
 @pytest.mark.parametrize("kind", ["StableDiffusion", "StableDiffusionXL", "Flux", "StableDiffusion3", "QwenImage"])
@@ -75,7 +74,7 @@ def test_every_keyword_of_diffusers_is_taken_or_names_what_takes_its_place(kind:
     ours = set(inspect.signature(pb.Inpainter.__call__).parameters)
     for keyword in theirs - ours - {"kwargs"}:
         with pytest.raises(ValueError, match=f"There is no keyword '{keyword}' here: .*\\.$"):
-            from_python({keyword: 1})
+            from_python({keyword: 1}, Request)
 
 
 @pytest.mark.parametrize(
@@ -213,3 +212,23 @@ def test_a_hole_wider_than_the_model_knows_is_said_once(width: int, warned: int)
     texts = [str(one.message) for one in said if issubclass(one.category, Remark)]
     assert len(texts) == warned
     assert all(f"about {width} pixels wide" in text and "hide less at a time" in text for text in texts)
+
+
+def test_the_other_tasks_take_what_their_requests_have() -> None:
+    from paintback.tasks.layer_inference import LayerInference
+    from paintback.tasks.layers import FIELDS, LayersOptions
+    from paintback.tasks.superres import SuperresOptions
+    from paintback.tasks.video import ClipOptions
+
+    assert set(get_type_hints(SuperresOptions)) == {*keywords(SuperresRequest), "generator"} - {"scale", "prompt"}
+    assert set(get_type_hints(LayersOptions)) - set(FIELDS) == {"num_inference_steps", "guidance_scale", "generator"}
+    assert {*keywords(LayersRequest)} == {"num_inference_steps", "guidance_scale", "fields", "prompt_1", "prompt_2"}
+    assert set(FIELDS) <= set(LayerInference.__dataclass_fields__)
+    assert set(get_type_hints(ClipOptions)) == {*keywords(clips=True), *CALL} - {"prompt"}
+    for call in (pb.superres, pb.layers, pb.inpaint_video):
+        taken = inspect.signature(call).parameters
+        assert len(taken) < 12 and "options" in taken
+    with pytest.raises(ValueError, match="no keyword 'kernle'; did you mean 'kernel'?"):
+        pb.superres(IMAGE, 2, kernle="area")
+    with pytest.raises(ValueError, match="no keyword 'grian'"):
+        pb.layers(IMAGE, grian=3)
