@@ -228,7 +228,7 @@ def test_the_other_tasks_take_what_their_requests_have() -> None:
     for call in (pb.superres, pb.layers, pb.inpaint_video):
         taken = inspect.signature(call).parameters
         assert len(taken) < 12 and "options" in taken
-    with pytest.raises(ValueError, match="no keyword 'kernle'; did you mean 'kernel'?"):
+    with pytest.raises(ValueError, match=r"no keyword 'kernle'; did you mean 'kernel'\?"):
         pb.superres(IMAGE, 2, kernle="area")
     with pytest.raises(ValueError, match="no keyword 'grian'"):
         pb.layers(IMAGE, grian=3)
