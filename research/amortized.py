@@ -34,8 +34,9 @@ from paintback.methods.solvers import SOLVERS, SolverName
 from paintback.models.unet import UNet, UNetConfig
 from paintback.schedules import EDM, Coordinates, Time
 from paintback.training.data import Pictures, open_pictures
+from paintback.training.learner import PriorTraining, beside
 from paintback.training.masks import mixed_masks
-from paintback.training.prior import PriorTraining, beside, check, cut_log, fit
+from paintback.training.prior import check, cut_log, fit
 from research.command import run
 
 __all__ = ["Amortized", "ConditionalUNet", "load_amortized", "train_amortized"]
@@ -191,7 +192,6 @@ def load_amortized(path: Path) -> tuple[ConditionalUNet, dict[str, str]]:
 @click.option("--steps", type=click.IntRange(1), default=3000, show_default=True, help="Optimiser steps in all.")
 @click.option("--batch", type=click.IntRange(1), default=128, show_default=True, help="Pictures of a step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.995, show_default=True, help="Averaging.")
 @click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
 @click.option("--resume", is_flag=True, help="Go on from the weights in --out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of batches, masks and noise.")

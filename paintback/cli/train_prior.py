@@ -87,7 +87,8 @@ def prior(
     import torch
 
     from paintback.models.unet import UNetConfig
-    from paintback.training.prior import PriorTraining, train_prior
+    from paintback.training.learner import PriorTraining
+    from paintback.training.prior import train_prior
 
     widths = recipe_of["widths"] if given["widths"] is None else _numbers("--widths", given["widths"])
     if given["threads"] is not None:

@@ -30,8 +30,9 @@ from paintback.models.guidance import Critic, Guidance, GuidanceConfig, load_gui
 from paintback.schedules import EDM, Time
 from paintback.training.actor_critic import Actor, Learner, Rules, Task
 from paintback.training.data import Pictures, prefetch
+from paintback.training.learner import whole
 from paintback.training.masks import KINDS, mixed_masks
-from paintback.training.prior import cut_log, whole
+from paintback.training.prior import cut_log
 
 __all__ = ["AidTraining", "Autocast", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from paintback.training.data import IdxPictures, read_idx
-from paintback.training.prior import whole
+from paintback.training.learner import whole
 
 __all__ = [
     "Classifier",

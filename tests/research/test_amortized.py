@@ -13,14 +13,14 @@ from paintback.cli.main import main
 from paintback.models.embedded import UNetDenoiser
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import Pictures
+from paintback.training.learner import PriorTraining, edm_loss
 from paintback.training.masks import mixed_masks
-from paintback.training.prior import PriorTraining, edm_loss
 from research.aid_quality import aid_quality
 from research.amortized import Amortized, ConditionalUNet, amortized, load_amortized, train_amortized
 from research.command import run
 
 CONFIG = UNetConfig(channels=1, widths=(8, 8), blocks=1)
-RECIPE = PriorTraining(steps=4, batch=8, learning_rate=5e-3, warmup=2, ema=0.5)
+RECIPE = PriorTraining(steps=4, batch=8, learning_rate=5e-3, warmup=2, ema=(7.0,))
 
 
 class Bars(Pictures):

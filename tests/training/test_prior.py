@@ -21,7 +21,8 @@ from paintback.cli.main import main
 from paintback.models.embedded import load_unet
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import open_pictures, prefetch, read_idx
-from paintback.training.prior import PriorTraining, edm_loss, train_prior
+from paintback.training.learner import PriorTraining, edm_loss
+from paintback.training.prior import train_prior
 
 NETWORK = UNetConfig(channels=1, widths=(8, 16), blocks=1)
 RECIPE = PriorTraining(steps=20, batch=16, learning_rate=5e-3, warmup=3, sample_every=10)

@@ -14,7 +14,8 @@ import paintback as pb
 from paintback.models.embedded import load_embedded, load_unet
 from paintback.models.unet import UNet, UNetConfig
 from paintback.training.data import Pictures
-from paintback.training.prior import PriorTraining, held_out_loss, train_prior
+from paintback.training.learner import PriorTraining
+from paintback.training.prior import held_out_loss, train_prior
 
 NETWORK = UNetConfig(channels=3, widths=(8, 16), blocks=1)
 WORDS = ("blue", "red", "square")
