@@ -30,16 +30,17 @@ __all__ = [
     "Watcher",
     "digest",
     "hidden",
+    "is_mask_word",
     "open_inpainter",
     "paint",
     "prepare",
     "run_job",
 ]
 
-ALPHA = "alpha"  # in place of a mask: the picture's transparency
 DTYPES = ("float32", "bfloat16", "float16")
 LARGEST_SEED = 2**63 - 1
 
+ALPHA = "alpha"  # in place of a mask: the picture's transparency
 _TEXT: dict[str, Any] = {"type": "string"}
 _NAME: dict[str, Any] = {"type": "string", "minLength": 1}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 1}
@@ -239,6 +240,13 @@ def _check(name: str, value: Any, schema: dict[str, Any]) -> None:
             _check(name, item, schema["items"])
 
 
+def is_mask_word(mask: object) -> bool:
+    """Whether a mask is named by a word, "alpha" or "auto:...", and is looked for in the picture itself."""
+    from paintback.images import formats  # not above: Pillow would make every command's help slow
+
+    return formats.is_mask_word(mask)
+
+
 class Watcher(Protocol):
     """Whoever is told how far a painting is."""
 
@@ -270,8 +278,8 @@ def prepare(job: Job) -> tuple[Picture, Mask]:
 
     with files.here(job.photo) as photo:
         picture = images.read_picture(photo)
-    if job.mask == ALPHA:
-        mask = images.mask_from_alpha(picture)
+    if job.mask is not None and is_mask_word(job.mask):
+        mask = images.read_mask(job.mask, picture=picture)
     elif job.mask is not None:
         with files.here(job.mask) as path:
             mask = images.read_mask(path, picture.shape)
@@ -345,7 +353,7 @@ def open_inpainter(job: Job) -> tuple[Inpainter, Job]:
         ValueError: for an unknown model or device.
     """
     inpainter = load(job)
-    given = {"photo": job.photo, "mask": job.mask if job.mask != ALPHA else None}
+    given = {"photo": job.photo, "mask": None if is_mask_word(job.mask) else job.mask}
     hashes: dict[str, str | None] = {
         name: digest(Path(path)) for name, path in given.items() if path is not None and Path(path).is_file()
     }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from paintback.batch import files
-from paintback.batch.job import ALPHA
+from paintback.batch.job import is_mask_word
 
 if TYPE_CHECKING:
     from paintback.batch.tasks import Task
@@ -47,7 +47,7 @@ def inputs_of(task: Task) -> dict[str, str]:
     """A task's files by what they are."""
     assert task.job is not None
     given = {"photo": task.job.photo, "mask": task.job.mask}
-    return {name: path for name, path in given.items() if path is not None and path != ALPHA}
+    return {name: path for name, path in given.items() if path is not None and not is_mask_word(path)}
 
 
 def results_in(folder: Path) -> set[Path]:

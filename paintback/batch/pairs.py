@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from paintback.batch import files
-from paintback.batch.job import ALPHA
+from paintback.batch.job import is_mask_word
 from paintback.batch.names import composed, relative, stem
 
 __all__ = ["Masks", "pictures", "same"]
@@ -62,7 +62,7 @@ class Masks:
         given = [] if source is None else source.wanted
         if masks is None:
             self.root, found = ("", []) if source is None else (source.root, given)
-        elif masks == ALPHA or _is_one(masks):
+        elif is_mask_word(masks) or _is_one(masks):
             self.one = masks
             return
         else:
@@ -87,7 +87,7 @@ class Masks:
 
     def take(self, found: Sequence[str]) -> list[str]:
         """Those of the pictures found that are no masks."""
-        masks = {same(path) for path in ([self.one] if self.one not in (None, ALPHA) else self.candidates)}
+        masks = {same(path) for path in (self.candidates if self.one is None or is_mask_word(self.one) else [self.one])}
         return [path for path in found if same(path) not in masks]
 
     def of(self, name: str) -> str | None:

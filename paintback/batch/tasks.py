@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paintback.batch import files
-from paintback.batch.job import ALPHA, Job
+from paintback.batch.job import Job, is_mask_word
 from paintback.batch.ledger import results_in
 from paintback.batch.names import distinct, relative
 from paintback.batch.pairs import Masks, pictures
@@ -249,7 +249,12 @@ def _draft(row: dict[str, Any], root: str, book: Masks, base: dict[str, Any]) ->
     if number is not None:
         for key in ("photo", "mask"):
             path = data.get(key)
-            if isinstance(path, str) and path != ALPHA and not files.is_url(path) and not Path(path).is_absolute():
+            if (
+                isinstance(path, str)
+                and not is_mask_word(path)
+                and not files.is_url(path)
+                and not Path(path).is_absolute()
+            ):
                 data[key] = files.join(root, path) if files.is_url(root) else str(Path(root) / path)
     if data.get("mask") is None:
         try:

@@ -9,7 +9,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from paintback.cli.job import ALPHA, DTYPES, Job, digest, find_file, hidden, open_inpainter, paint, prepare, sampled
+from paintback.cli.job import (
+    DTYPES,
+    Job,
+    digest,
+    find_file,
+    hidden,
+    is_mask_word,
+    open_inpainter,
+    paint,
+    prepare,
+    sampled,
+)
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
 from paintback.cli.results import check_results, numbered, overwrite_option
 
@@ -168,7 +179,7 @@ def _run(
 
     names = numbered(out, samples)
     page = out.with_name(f"{out.stem}-sheet.png")
-    given = [job.photo, None if job.mask == ALPHA else job.mask, original]
+    given = [job.photo, None if is_mask_word(job.mask) else job.mask, original]
     check_results([*names, page] if samples > 1 else names, given, overwrite=overwrite)
     picture, mask = prepare(job)
     check_writable(out, picture)
@@ -216,7 +227,7 @@ def _again(
     job = Job.from_settings(read_settings(png))
     recorded = job.sha256
     job = replace(job, photo=photo or str(find_file(job.photo, png)))
-    if job.mask not in (None, ALPHA):
+    if job.mask is not None and not is_mask_word(job.mask):
         job = replace(job, mask=mask or str(find_file(str(job.mask), png)))
     card = find(job.model)
     weights = str(card.weights) if card is not None else job.model

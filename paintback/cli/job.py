@@ -7,12 +7,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.batch.job import ALPHA, DTYPES, Job, digest, hidden, open_inpainter, paint, prepare
+from paintback.batch.job import ALPHA, DTYPES, Job, digest, hidden, is_mask_word, open_inpainter, paint, prepare
 
 if TYPE_CHECKING:
     from paintback.models.catalogue import Sampler
 
-__all__ = ["ALPHA", "DTYPES", "Job", "digest", "find_file", "hidden", "open_inpainter", "paint", "prepare", "sampled"]
+__all__ = [
+    "ALPHA",
+    "DTYPES",
+    "Job",
+    "digest",
+    "find_file",
+    "hidden",
+    "is_mask_word",
+    "open_inpainter",
+    "paint",
+    "prepare",
+    "sampled",
+]
 
 
 def sampled(sampler: Sampler, pairs: Sequence[str] = (), steps: int | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.cli.job import ALPHA, Job, open_inpainter
+from paintback.cli.job import Job, is_mask_word, open_inpainter
 from paintback.cli.output import Format, Silent, emit, remark, working
 from paintback.cli.results import check_results, numbered
 
@@ -33,7 +33,7 @@ def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwri
     from paintback.images.clips import check_clip_path, write_clip
 
     names = numbered(out, samples)
-    check_results(names, [job.photo, None if job.mask == ALPHA else job.mask], overwrite=overwrite)
+    check_results(names, [job.photo, None if is_mask_word(job.mask) else job.mask], overwrite=overwrite)
     clip, mask = prepare(job)
     check_clip_path(out, clip.shape)
     inpainter, job = open_inpainter(job)
@@ -81,8 +81,8 @@ def prepare(job: Job) -> tuple[Clip, Masks]:
     from paintback import images
     from paintback.images.clips import extend_clip, read_clip, read_clip_mask
 
-    if job.mask == ALPHA:
-        raise ValueError("A clip carries no transparency; give a mask picture or a clip as the mask.")
+    if is_mask_word(job.mask):
+        raise ValueError(f"A clip takes no {job.mask!r} for its mask; give a mask picture or a clip as the mask.")
     clip = read_clip(job.photo)
     mask = np.zeros(clip.shape, bool) if job.mask is None else read_clip_mask(job.mask, clip.shape)
     if any(job.outpaint):

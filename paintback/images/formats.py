@@ -12,7 +12,13 @@ from PIL import features
 
 from paintback.images.errors import PictureError
 
-__all__ = ["CLIPS", "CLIPS_WRITTEN", "NAMED", "PICTURES", "WRITTEN", "format_of"]
+__all__ = ["ALPHA", "AUTO", "CLIPS", "CLIPS_WRITTEN", "NAMED", "PICTURES", "WRITTEN", "format_of", "is_mask_word"]
+
+ALPHA = "alpha"
+"""In place of a mask: the picture's transparency."""
+
+AUTO = "auto:"
+"""In place of a mask, before what is to be found in the picture, as in "auto:dust+scratches"."""
 
 WRITTEN = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WebP",
@@ -31,6 +37,15 @@ CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
 
 CLIPS_WRITTEN = {".mkv": "matroska", ".mp4": "mp4"}
 """Suffixes of clips that are written, with FFmpeg's names of their containers."""
+
+
+def is_mask_word(mask: object) -> bool:
+    """Whether a mask is named by a word that is looked for in the picture, and not by a file.
+
+    >>> [is_mask_word(mask) for mask in ("alpha", "auto:scratches", "mask.png", None)]
+    [True, True, False, False]
+    """
+    return isinstance(mask, str) and (mask == ALPHA or mask.startswith(AUTO))
 
 
 def format_of(path: PurePath) -> str:

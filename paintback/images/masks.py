@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from paintback.images.decoding import MAX_PIXELS, Array
 from paintback.images.errors import PictureError, Say, remark
+from paintback.images.formats import AUTO, is_mask_word
 from paintback.images.generators import box, checkerboard, free_form, half, lines, outpaint, text
 from paintback.images.mask_rule import check_mask_is, hole_of
 from paintback.images.picture import Picture, Source, is_torch, read_picture
 
 __all__ = [
-    "ALPHA",
     "Mask",
     "blur",
     "box",
@@ -43,9 +43,6 @@ Mask = NDArray[np.bool_]
 MaskSource = Union[Source, "PathLike[str]"]
 
 
-ALPHA = "alpha"  # the word that names the picture's own transparency as the mask
-
-
 def read_mask(
     source: MaskSource,
     shape: tuple[int, int] | None = None,
@@ -59,7 +56,8 @@ def read_mask(
 
     Args:
         source: as for `read_picture`; besides, bool arrays and tensors, and tensors (H, W) or (1, 1, H, W); arrays of
-            integers that hold only 0 and 1 count as bool. With a picture, also the word "alpha".
+            integers that hold only 0 and 1 count as bool. With a picture, also the word "alpha" for what of it is not
+            opaque, and "auto:" with what is to be found in it, as in "auto:dust+scratches" (see `finding`).
         shape: (H, W) of the picture that it belongs to; None leaves the size unchecked.
         mask_is: None or "auto" for the rule, or what of the mask is the hole: "alpha", "white", "black", "nonzero" or
             "colour=#rrggbb"; see `mask_rule.hole_of`.
@@ -77,8 +75,10 @@ def read_mask(
     check_mask_is(mask_is)
     if picture is not None:
         shape = picture.shape
-        if isinstance(source, str) and source == ALPHA:
-            return mask_from_alpha(picture)
+        if is_mask_word(source):
+            from paintback.images.finding import find
+
+            return find(str(source).removeprefix(AUTO), picture)
     mask = _from_flags(source)
     if mask is not None and mask_is == "black":
         mask = ~mask

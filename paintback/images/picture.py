@@ -90,6 +90,16 @@ class Picture:
         unseen = np.asarray(self.alpha == 0)
         return unseen if unseen.any() else None
 
+    def filled(self) -> Picture:
+        """A copy whose invisible pixels have the colour of the nearest visible one, for models that see every pixel."""
+        unseen = self.invisible
+        if unseen is None or unseen.all():
+            return self
+        from scipy import ndimage
+
+        rows, columns = ndimage.distance_transform_edt(unseen, return_distances=False, return_indices=True)
+        return replace(self, pixels=self.pixels[rows, columns])
+
     def to_unit(self) -> NDArray[np.float32]:
         """Colours as float32 (H, W, 3) in [-1, 1]; grey is repeated, transparency ignored."""
         unit = self.pixels.astype(np.float32) * np.float32(2 / self.white) - 1

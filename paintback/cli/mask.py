@@ -1,0 +1,73 @@
+"""`paintback mask`: finds what is to be painted back, and writes it as a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from paintback.cli.output import Format, emit, format_option
+from paintback.cli.results import check_results, overwrite_option
+
+__all__ = ["mask"]
+
+
+@click.command()
+@click.argument("photo")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The mask to write: .png, .tif.")
+@click.option("--dust", is_flag=True, help="Small round spots.")
+@click.option("--scratches", is_flag=True, help="Thin long lines.")
+@click.option("--text", is_flag=True, help="Print: rows of signs of one colour.")
+@click.option("--alpha", is_flag=True, help="What is not opaque.")
+@click.option("--colour", "--color", metavar="#RGB", help="Everything of a colour, as #f00 or red.")
+@click.option("--same-as", metavar="X,Y", help="What has the colour of a pixel and is connected with it.")
+@click.option("--object", "box", metavar="X,Y,W,H", help="What stands out in a box.")
+@click.option(
+    "--sensitivity",
+    type=float,
+    default=1,
+    show_default=True,
+    help="Above 1 finds fainter damage, and more that is none.",
+)
+@click.option("--grow", type=float, default=0, show_default=True, help="Grow the mask by this many pixels.")
+@overwrite_option
+@format_option
+def mask(
+    photo: str,
+    out: Path,
+    dust: bool,
+    scratches: bool,
+    text: bool,
+    alpha: bool,
+    colour: str | None,
+    same_as: str | None,
+    box: str | None,
+    sensitivity: float,
+    grow: float,
+    overwrite: bool,
+    form: Format,
+) -> None:
+    """Find what is to be repainted in PHOTO, and write it as a mask.
+
+    Several kinds go into one mask. Look at it before it is used, and touch it up in any editor: white is repainted. In
+    one command: `paintback inpaint PHOTO auto:dust+scratches -o OUT.png`.
+    """
+    from paintback import images
+    from paintback.images.finding import find
+
+    flags = {"dust": dust, "scratches": scratches, "text": text, "alpha": alpha}
+    words = [name for name, wanted in flags.items() if wanted]
+    words += [f"{name}={value}" for name, value in (("colour", colour), ("same-as", same_as), ("object", box)) if value]
+    if not words:
+        raise click.UsageError(
+            "say what to find: --dust, --scratches, --text, --alpha, --colour, --same-as or --object."
+        )
+    if out.suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise click.UsageError(f"{str(out)!r} is no lossless picture's name; give the mask one that ends in .png.")
+    check_results([out], [photo], overwrite=overwrite)
+    picture = images.read_picture(photo)
+    found = images.grow(find("+".join(words), picture, sensitivity), grow)
+    images.write_picture(images.Picture(found.astype("uint8")[..., None] * 255), out)
+    share = float(found.mean())
+    data = {"path": str(out), "found": words, "pixels": int(found.sum()), "share": round(share, 6)}
+    emit(form, data, f"{out}  {', '.join(words)}  {data['pixels']} pixels  {share:.2%}")
