@@ -87,7 +87,7 @@ def colours(model: Model, picture: Picture) -> Tensor:
     Raises:
         ValueError: for a coloured picture and a grey model.
     """
-    unit = torch.from_numpy(picture.to_unit()).permute(2, 0, 1)
+    unit = torch.from_numpy(picture.filled().to_unit()).permute(2, 0, 1)
     if model.channels == 1 and not bool((unit == unit[:1]).all()):
         raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
     return model.to_model(unit[None])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -126,7 +126,8 @@ class Sheet:
 
     def canvas(self, model: Model) -> Canvas:
         """The picture in the model's colours. What nobody sees (alpha 0) is as unknown to it as the hole."""
-        hidden = self.wide if self.picture.alpha is None else self.wide | (self.picture.alpha == 0)
+        unseen = self.picture.invisible
+        hidden = self.wide if unseen is None else self.wide | unseen
         return Canvas(colours(model, self.picture), torch.from_numpy(hidden))
 
     def finish(self, model: Model, canvas: Canvas, rows: range) -> list[Picture]:
@@ -234,7 +235,8 @@ def batches(model: Model, way: Way, sheets: Sequence[Sheet], *, count: int, most
     waiting: dict[Any, list[int]] = {}
     laid_out = []
     for number, sheet in enumerate(sheets):
-        stages = [way.stages(k, region) for k, region in enumerate(way.regions(sheet.wide))]
+        regions = [replace(region, beside=sheet.picture.invisible) for region in way.regions(sheet.wide)]
+        stages = [way.stages(k, region) for k, region in enumerate(regions)]
         laid_out.append(stages)
         sizes = sheet.sizes(stages) if most > 1 and each else ()
         key = (sizes, repr(sheet.told)) if sizes else number

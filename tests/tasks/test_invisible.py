@@ -1,0 +1,68 @@
+"""Pixels of alpha 0: no model goes by the colours that nobody sees, and they stay as they were given."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import paintback as pb
+from paintback.images import Picture
+
+
+@pytest.fixture(scope="module")
+def inpainter():
+    inpainter = pb.Inpainter.from_pretrained("photo", device="cpu")
+    inpainter.set_progress_bar_config(disable=True)
+    return inpainter
+
+
+def cut_out(under, seed=0, grey=False):
+    """A light thing over nothing, (96, 96): its right half is invisible and has the colours `under`."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((96, 96, 3), (220, 200, 180), np.uint8)
+    pixels[:, 48:] = under
+    alpha = np.where(np.arange(96) < 48, 255, 0).astype(np.uint8)[None].repeat(96, 0)
+    hole = np.zeros((96, 96), bool)
+    top = int(rng.integers(20, 40))
+    hole[top : top + 30, 30:48] = True
+    return Picture(pixels[..., :1] if grey else pixels, alpha), hole
+
+
+def paint(inpainter, picture, hole, **options):
+    options = {"generator": torch.Generator().manual_seed(0), "output_type": "picture", **options}
+    return inpainter(picture, hole, **options).images[0]
+
+
+def test_a_hole_at_the_rim_of_a_cut_out_has_the_colours_of_what_is_seen(inpainter):
+    picture, hole = cut_out((0, 0, 0))
+    out = paint(inpainter, picture, hole)
+    far = np.abs(out.pixels[hole].astype(int) - (220, 200, 180))
+    assert far.max() <= 12  # black taken for context makes it 200
+    assert (out.alpha[hole] == 255).all()
+    np.testing.assert_array_equal(out.pixels[~hole], picture.pixels[~hole])
+    np.testing.assert_array_equal(out.alpha[~hole], picture.alpha[~hole])
+
+
+@settings(max_examples=4, derandomize=True, deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 99), st.booleans(), st.booleans())
+def test_colours_that_nobody_sees_change_nothing(inpainter, under, seed, grey, noisy):
+    """Whatever lies under alpha 0, the same is painted."""
+    options = {"method": "ddnm", "num_inference_steps": 2}
+    first, hole = cut_out((255, 255, 255), seed, grey)
+    second, _ = cut_out(under, seed, grey)
+    if noisy:
+        rng = np.random.default_rng(seed)
+        second.pixels[:, 48:] = rng.integers(0, 256, second.pixels[:, 48:].shape)
+    one, two = paint(inpainter, first, hole, **options), paint(inpainter, second, hole, **options)
+    np.testing.assert_array_equal(one.pixels[hole], two.pixels[hole])
+    np.testing.assert_array_equal(two.pixels[~hole], second.pixels[~hole])
+
+
+def test_invisible_pixels_that_the_mask_names_are_painted(inpainter):
+    picture, _ = cut_out((0, 0, 0))
+    alpha = np.full((96, 96), 255, np.uint8)
+    alpha[40:60, 10:30] = 0
+    out = paint(inpainter, Picture(picture.pixels, alpha), "alpha", method="ddnm", num_inference_steps=2)
+    assert (out.alpha == 255).all()
+    np.testing.assert_array_equal(out.pixels[alpha > 0], picture.pixels[alpha > 0])
