@@ -31,6 +31,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
     return run
 
 
+TINY = Path(__file__).parents[1] / "recorded" / "tiny.safetensors"
 SMALL = ("--problems", "A,E", "--steps", "2,4", "--particles", "50", "--seeds", "2", "--quiet")
 
 
@@ -116,7 +117,8 @@ def test_holes(call: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     Image.fromarray(rng.integers(0, 256, (40, 44, 3), dtype=np.uint8)).save(tmp_path / "photos" / "a.png")
-    common = ["--photos", tmp_path / "photos", "--steps", "2", "--samples", "2", "--crop", "40", "--no-classical"]
+    common = ["--photos", tmp_path / "photos", "--model", TINY, "--crop", "40", "--no-classical"]
+    common += ["--steps", "2", "--samples", "2"]
     arguments = [*common, "--method", "ddnm", "--method", "ddnm:eta=0.5", "--pictures", tmp_path / "made"]
     code, out, err = call("bench", "holes", *arguments, "--format", "json")
     assert code == 0, err
@@ -141,7 +143,7 @@ def test_holes_of_kinds_and_sizes_at_equal_evaluations(call: Any, tmp_path: Path
         Image.fromarray(noise).save(tmp_path / "photos" / f"{name}.png")
     methods = ["--method", "ddnm", "--method", "gradpaint:fraction=1"]
     wanted = ["--kinds", "box,scattered", "--sizes", "4,7", "--evaluations", "4", "--samples", "2", "--crop", "40"]
-    usual = ["bench", "holes", "--photos", tmp_path / "photos", "--no-classical"]
+    usual = ["bench", "holes", "--photos", tmp_path / "photos", "--model", TINY, "--no-classical"]
     code, out, err = call(*usual, *methods, *wanted, "--pictures", tmp_path / "made", "--format", "json")
     assert code == 0, err
     assert "a-box-4.png" in {path.name for path in (tmp_path / "made").iterdir()}
