@@ -4,8 +4,8 @@
 
 The pictures are those of scikit-image (CC0 and public domain) and the undamaged parts of the shipped examples are not
 used. Damage is drawn from a seed of its own for each picture; what changes no channel by more than twenty levels is not
-seen, and does not count. Recall is the part of the damage that the mask covers; precision the part of the mask that lies
-within three pixels of damage. `clean` is the part of the undamaged picture that is taken for damage.
+seen, and does not count. Recall is the part of the damage that the mask covers; precision the part of the mask that
+lies within three pixels of damage. `clean` is the part of the undamaged picture that is taken for damage.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def pictures() -> dict[str, Array]:
     from skimage import data
 
     found = {name: getattr(data, name)() for name in PICTURES}
-    return {
-        name: np.repeat(one[..., None], 3, -1) if one.ndim == 2 else one[..., :3] for name, one in found.items()
-    }
+    return {name: np.repeat(one[..., None], 3, -1) if one.ndim == 2 else one[..., :3] for name, one in found.items()}
 
 
 def damaged(photo: Array, kind: str, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -100,7 +100,11 @@ def test_learns_resumes_and_says_what_it_is(backbone, tmp_path):
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.items())
     assert (header["kind"], header["backbone"], header["step"]) == ("amortized", "tiny", "4")
     assert load_amortized(train(backbone, tmp_path / "a", steps=6, resume=True))[1]["step"] == "6"
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["amortized.safetensors", "log.jsonl", "state.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "amortized.safetensors",
+        "log.jsonl",
+        "state.safetensors",
+    ]
     with pytest.raises(ValueError, match="6 steps already"):
         train(backbone, tmp_path / "a", steps=6, resume=True)
 
