@@ -5,7 +5,7 @@ Such a model needs no pyramid: every region is one crop at the size that the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,8 +25,6 @@ from paintback.painting.layout import Recipe, Stage, Step, tail, whole_grid
 __all__ = ["Latents", "Trained"]
 
 OneOrEach = Sequence[torch.Generator] | torch.Generator
-Sampler = Callable[[Tensor, Tensor, OneOrEach, int], tuple[Tensor, Result]]
-"""(values, known, generators, count) -> pictures (count, 3, H, W) on the CPU, and what they cost."""
 
 
 @dataclass
@@ -48,49 +46,25 @@ class _Whole:
         together = self.recipe.policy.batch_pixels // pixels
         return [Stage(number, region, region.box, frame.size, factor, together, frame)]
 
-    def paint(
-        self,
-        canvases: Sequence[Canvas],
-        plans: Sequence[Sequence[Stage]],
-        told: Told,
-        generators: Sequence[torch.Generator] | torch.Generator,
-        count: int,
-        step: Step,
-    ) -> list[tuple[Stage, Result]]:
-        """Paints one region into the canvas; one picture at a time.
-
-        Args:
-            canvases: of the picture, read around the region and added to.
-            plans: its timed stage.
-            told: of the picture.
-            generators: one for all samples or one each.
-            count: of samples.
-            step: told of every step; returning True stops.
-
-        Returns:
-            The stage, with the result of its last batch.
-        """
-        (canvas,), ((stage,),) = canvases, plans
+    def _batches(
+        self, canvas: Canvas, stage: Stage, generators: OneOrEach, count: int
+    ) -> Iterator[tuple[Tensor, Tensor, OneOrEach, int]]:
+        """What is known, with its hole filled, and where, at the model's size; and a batch's generators and rows."""
         assert stage.frame is not None
-        frame, batches = stage.frame, []
-        sample = self._sampler(canvas, stage, told, step)
         for chosen in stage.rows(count, not isinstance(generators, torch.Generator)):
             # all samples see the same picture, encoded once, unless an earlier region made them differ
             seen = chosen if canvas.painted else slice(chosen.start, chosen.start + 1)
-            values, known = canvas.crop(frame.box, seen)
+            values, known = canvas.crop(stage.frame.box, seen)
             own = generators if isinstance(generators, torch.Generator) else list(generators[chosen])
-            shown, kept = frame.enter(fill_hole(values, known)), frame.enter_known(known)
-            made, result = sample(shown, kept, own, chosen.stop - chosen.start)
-            batches.append(frame.leave(made))
-            if result.stopped:
-                batches.append(batches[-1][-1:].expand(count - chosen.stop, -1, -1, -1))
-                break
-        canvas.painted.append((frame.box, torch.from_numpy(stage.region.local_target.copy()), torch.cat(batches)))
-        return [(stage, result)]
+            filled = stage.frame.enter(fill_hole(values, known))
+            yield filled, stage.frame.enter_known(known), own, chosen.stop - chosen.start
 
-    def _sampler(self, canvas: Canvas, stage: Stage, told: Told, step: Step) -> Sampler:
-        """What paints the batches of a stage; what they share is made here."""
-        raise NotImplementedError
+    def _put(self, canvas: Canvas, stage: Stage, made: list[Tensor], count: int) -> None:
+        """Puts batches at the model's size into the canvas; rows that were not come to look like the last one."""
+        assert stage.frame is not None
+        values = torch.cat([stage.frame.leave(one) for one in made])
+        values = torch.cat((values, values[-1:].expand(count - len(values), -1, -1, -1)))
+        canvas.painted.append((stage.frame.box, torch.from_numpy(stage.region.local_target.copy()), values))
 
 
 @dataclass
@@ -112,15 +86,36 @@ class Latents(_Whole):
         return [stage.timed(None if self.recipe.strength == 1 else whole[-1 - steps :], steps, method)]
 
     @torch.no_grad()
-    def _sampler(self, canvas: Canvas, stage: Stage, told: Told, step: Step) -> Sampler:
+    def paint(
+        self,
+        canvases: Sequence[Canvas],
+        plans: Sequence[Sequence[Stage]],
+        told: Told,
+        generators: OneOrEach,
+        count: int,
+        step: Step,
+    ) -> list[tuple[Stage, Result]]:
+        """Paints one region into the canvas; one picture at a time.
+
+        Args:
+            canvases: of the picture, read around the region and added to.
+            plans: its timed stage.
+            told: of the picture.
+            generators: one for all samples or one each.
+            count: of samples.
+            step: told of every step; returning True stops.
+
+        Returns:
+            The stage, with the result of its last batch.
+        """
+        (canvas,), ((stage,),) = canvases, plans
         model, recipe, method, denoiser = self.model, self.recipe, self.recipe.method, self.denoiser(stage, told)
         assert stage.frame is not None
         assert method is not None
         original = stage.frame.enter(canvas.original(stage.frame.box)[None]).to(model.device)
         initial = None if recipe.strength == 1 else model.codec.encode(original)[0].float()
-
-        @torch.no_grad()
-        def sample(values: Tensor, known: Tensor, generators: OneOrEach, count: int) -> tuple[Tensor, Result]:
+        made: list[Tensor] = []
+        for values, known, own, rows in self._batches(canvas, stage, generators, count):
             observation = observe(
                 model.codec,
                 values.to(model.device),
@@ -132,16 +127,19 @@ class Latents(_Whole):
                 denoiser,
                 observation,
                 num_inference_steps=recipe.steps,
-                generator=generators,
-                num_samples=count // len(values),
+                generator=own,
+                num_samples=rows // len(values),
                 grid=stage.grid,
                 callback=step,
                 initial=initial,
             )
-            decoded = [model.to_picture(model.codec.decode(one[None])) for one in result.x]  # decoders are large
-            return torch.cat(decoded).float().cpu().clamp(-1, 1), result
-
-        return sample
+            # decoders are large, so one by one
+            decoded = [model.to_picture(model.codec.decode(one[None])) for one in result.x]
+            made.append(torch.cat(decoded).float().cpu().clamp(-1, 1))
+            if result.stopped:
+                break
+        self._put(canvas, stage, made, count)
+        return [(stage, result)]
 
 
 @dataclass
@@ -160,26 +158,38 @@ class Trained(_Whole):
         steps = self.model.count_steps(self.recipe.steps, kept)
         return [replace(stage.timed(None, steps, None), kept=kept) for stage in stages]
 
-    def _sampler(self, canvas: Canvas, stage: Stage, told: Told, step: Step) -> Sampler:
-        model, recipe = self.model, self.recipe
+    @torch.no_grad()
+    def paint(
+        self,
+        canvases: Sequence[Canvas],
+        plans: Sequence[Sequence[Stage]],
+        told: Told,
+        generators: OneOrEach,
+        count: int,
+        step: Step,
+    ) -> list[tuple[Stage, Result]]:
+        """As `Latents.paint`."""
+        (canvas,), ((stage,),) = canvases, plans
         assert stage.frame is not None
-        original = None if recipe.strength == 1 else stage.frame.enter(canvas.original(stage.frame.box)[None])
-
-        @torch.no_grad()
-        def sample(values: Tensor, known: Tensor, generators: OneOrEach, count: int) -> tuple[Tensor, Result]:
-            shown = values if original is None else torch.where(known, values, original)
-            painting = model.fill(
-                shown.to(model.device),
-                ~known.to(model.device),
+        again = self.recipe.strength < 1
+        original = stage.frame.enter(canvas.original(stage.frame.box)[None])
+        made: list[Tensor] = []
+        for values, known, own, rows in self._batches(canvas, stage, generators, count):
+            shown = torch.where(known, values, original) if again else values
+            painting = self.model.fill(
+                shown.to(self.model.device),
+                ~known.to(self.model.device),
                 told,
-                num_inference_steps=recipe.steps,
-                generator=generators,
-                num_samples=count,
-                steps=None if original is None else stage.kept,
+                num_inference_steps=self.recipe.steps,
+                generator=own,
+                num_samples=rows,
+                steps=stage.kept if again else None,
                 step=lambda index, t, x: step(index, t, x, None),
             )
-            made = painting.pixels.cpu().clamp(-1, 1)
-            residual = torch.where(known, made - shown, 0.0).abs().flatten(1).amax(1)
-            return made, Result(made, painting.evaluations, 0, painting.network_rows, residual, painting.stopped)
-
-        return sample
+            made.append(painting.pixels.cpu().clamp(-1, 1))
+            residual = torch.where(known, made[-1] - shown, 0.0).abs().flatten(1).amax(1)
+            result = Result(made[-1], painting.evaluations, 0, painting.network_rows, residual, painting.stopped)
+            if result.stopped:
+                break
+        self._put(canvas, stage, made, count)
+        return [(stage, result)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +16,15 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from paintback import models
-from paintback.images.errors import Remark
 from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
-from paintback.methods.base import Method
 from paintback.models.base import Model, Told
 from paintback.models.catalogue import TRAINED
 from paintback.painting.layout import Plan, Policy, Recipe, Sizes, Speed, measure_speed
 from paintback.painting.request import Request
 from paintback.painting.session import Generator, Session
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
+from paintback.tasks.checks import prepare_network, warn_of_score, warn_of_width
 from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
 
 __all__ = ["Inpainter", "Output", "Scale"]
@@ -104,22 +102,9 @@ class Inpainter:
             ValueError: if there is no such model, or it does not take an option.
         """
         model = models.load(name, device=device, dtype=torch_dtype)
-        network = model.network
-        if network is None and (channels_last or compile or gradient_checkpointing):
-            raise ValueError(f"The model {model.name!r} has no network of its own; leave the options of networks out.")
-        if channels_last:
-            assert network is not None
-            if not any(weight.ndim == 4 for weight in network.parameters()):
-                raise ValueError(f"The network of {model.name!r} has no 2-D convolutions; leave channels_last out.")
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if gradient_checkpointing:
-            enable: Any = getattr(network, "enable_gradient_checkpointing", None)
-            if enable is None:
-                raise ValueError(f"The network of {model.name!r} has no gradient checkpointing; leave that out.")
-            enable()
-        if compile:
-            assert network is not None
-            network.compile()
+        prepare_network(
+            model, channels_last=channels_last, compile=compile, gradient_checkpointing=gradient_checkpointing
+        )
         return cls(model)
 
     @classmethod
@@ -242,7 +227,7 @@ class Inpainter:
         check_output_type(output_type)
         call = self._read(image, mask_image, prompt, options)
         callback, count = options.get("callback_on_step_end"), call.request.samples
-        self._check(call.recipe.method)
+        warn_of_score(self.model, call.recipe.method, self._warned)
         self.interrupt = False
 
         def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:
@@ -254,7 +239,7 @@ class Inpainter:
         with Session(self.model, label, call.generator, answers, progress=self._progress, step=step) as session:
             work = self._lay_out(call, not isinstance(session.generators, torch.Generator), options)
             session.expect(sum(batch.plan.steps for batch in work))
-            self._warn_of_width(work)
+            warn_of_width(self.model, (batch.plan for batch in work), self._warned)
             finished: dict[int, list[Picture]] = {}
             scales: list[Scale] = []
             for batch in work:
@@ -364,37 +349,6 @@ class Inpainter:
             raise ValueError(f"batch_size must be at least 1; got {most}.")
         return batches(self.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
 
-    def _check(self, method: Method | None) -> None:
-        """Refuses gradients where the weights come and go, and warns of scores that the model does not give."""
-        if method is None:
-            return
-        if (method.needs_vjp or method.vjps(2)) and _comes_and_goes(self.model.network):
-            raise ValueError(
-                f"Method {method.name} takes gradients, and sequential offloading has taken the weights away by then; "
-                "use enable_model_cpu_offload in its place, or a method without gradients."
-            )
-        if method.needs_score and self.model.distilled and method.name not in self._warned:
-            self._warned.add(method.name)
-            warnings.warn(
-                f"Method {method.name} draws by the model's score, which {self.model.name!r} does not give, since "
-                "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
-                stacklevel=3,
-            )
-
-    def _warn_of_width(self, work: Sequence[Batch]) -> None:
-        """Says once that a hole is wider than what the model learnt from, and what to do."""
-        wide = max((batch.plan.widest for batch in work), default=0)
-        if wide <= self.model.training_size or "width" in self._warned:
-            return
-        self._warned.add("width")
-        warnings.warn(
-            f"The hole is about {wide:.0f} pixels wide, and {self.model.name!r} learnt from pictures of "
-            f"{self.model.training_size}: its middle is begun small and comes out vague; hide less at a time, or take "
-            "a model of larger pictures, such as a pipeline of diffusers.",
-            Remark,
-            stacklevel=3,
-        )
-
 
 @dataclass(frozen=True)
 class _Call:
@@ -406,9 +360,3 @@ class _Call:
     way: Way
     generator: Generator
     texts: dict[str, Any]
-
-
-def _comes_and_goes(network: torch.nn.Module | None) -> bool:
-    """Whether accelerate's sequential offloading moves the weights of single layers."""
-    modules = [] if network is None else network.modules()
-    return any(getattr(getattr(module, "_hf_hook", None), "offload", False) for module in modules)

@@ -20,6 +20,7 @@ from paintback.painting import quality
 from paintback.painting.layout import Policy, Recipe
 from paintback.painting.request import Asked, Quality, Request, options, sentence
 from paintback.painting.session import Generator
+from paintback.tasks.checks import check_gradients
 
 __all__ = [
     "CALL",
@@ -234,6 +235,7 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
     else:
         request = quality.resolve(request, model.sampler)
         method = None if request.method == TRAINED else methods.get(str(request.method), **request.fields)
+    check_gradients(model, method)
     request = request.with_(steps=request.steps or model.sampler.num_inference_steps)
     given = [name for name in (*EMBEDDINGS, "height", "width") if getattr(request, name) is not None]
     given += ["leaky_encoding"] * request.leaky_encoding + ["latent_mask"] * (request.latent_mask != "all")

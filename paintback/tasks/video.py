@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import Unpack
 
 from paintback.images import masks
@@ -28,12 +27,12 @@ from paintback.images.picture import Picture, to_numpy, to_pil
 from paintback.images.regions import Box, context_crop
 from paintback.methods.base import Callback
 from paintback.models.base import Model, Told
-from paintback.models.latent import LatentModel, fill_hole, observe
-from paintback.painting.canvas import answer
-from paintback.painting.frames import LARGEST, Frame, choose_size
-from paintback.painting.layout import THIN, Policy, Recipe, tail, thickness, whole_grid
+from paintback.models.latent import LatentModel
+from paintback.painting.frames import LARGEST, choose_size
+from paintback.painting.layout import Policy
 from paintback.painting.request import Request
 from paintback.painting.session import Session, draw_generators, open_model
+from paintback.painting.windows import ClipPainting, Window, plan_windows
 from paintback.tasks.inpaint import Inpainter
 from paintback.tasks.options import Options, asked, embeddings, settle, to_settings
 
@@ -41,25 +40,6 @@ __all__ = ["VideoOutput", "Window", "inpaint_video", "plan_windows"]
 
 VideoType = Literal["pil", "np", "pt", "clip"]
 TYPES = ("pil", "np", "pt", "clip")
-
-
-@dataclass(frozen=True)
-class Window:
-    """What one window cost.
-
-    Attributes:
-        start: its first frame.
-        stop: the frame after its last.
-        size: (width, height) that was painted.
-        evaluations: denoiser calls.
-        vjps: gradients.
-    """
-
-    start: int
-    stop: int
-    size: tuple[int, int]
-    evaluations: int | float
-    vjps: int | float
 
 
 @dataclass
@@ -87,39 +67,6 @@ class VideoOutput:
     settings: dict[str, Any]
     windows: list[Window] = field(default_factory=list)
     stopped: bool = False
-
-
-def plan_windows(count: int, length: int, overlap: int, factor: int) -> list[tuple[int, int]]:
-    """The windows that cover a clip.
-
-    The last one is as long as the others, so it may begin further back; overlaps always are factor k + 1 frames, the
-    first k + 1 cells in time of the later window.
-
-    Args:
-        count: frames of the clip.
-        length: frames of a window, factor k + 1.
-        overlap: frames that two windows share, at least; factor k + 1.
-        factor: frames of a cell in time.
-
-    Returns:
-        (start, stop) of each.
-
-    Raises:
-        ValueError: for lengths that do not fit.
-    """
-    for name, value in (("window", length), ("overlap", overlap)):
-        if value < 1 or (value - 1) % factor:
-            raise ValueError(
-                f"{name} must be {factor} k + 1 frames, such as {4 * factor + 1} or {20 * factor + 1}; got {value}."
-            )
-    if overlap >= length:
-        raise ValueError(f"overlap must be shorter than the window; got {overlap} of {length} frames.")
-    windows = [(0, min(count, length))]
-    while windows[-1][1] < count:
-        start = windows[-1][1] - overlap
-        start -= max(0, start + length - count) // factor * factor
-        windows.append((start, min(count, start + length)))
-    return windows
 
 
 class ClipOptions(Options, total=False):
@@ -191,7 +138,7 @@ def inpaint_video(
     frame = choose_size(_crop(wide, opened, request.padding), opened, recipe.size)
     second = {} if request.guidance_2 is None else {"guidance_scale_2": request.guidance_2}
     told = Told(request.prompt, request.negative_prompt, request.guidance, {**embeddings(request), **second})
-    painting = _Painting(clip.frames.copy(), hole, wide.copy(), weights, frame, opened, recipe, told)
+    painting = ClipPainting(clip.frames.copy(), hole, wide.copy(), weights, frame, opened, recipe, told)
     progress = {"disable": None if progress_bar else True}
     step: Any = callback  # every method here predicts
     windows = []
@@ -231,117 +178,6 @@ def _prepare(clip: Clip, mask: Any, request: Request) -> tuple[Clip, Masks]:
         hole = np.stack([masks.grow(one, request.grow) for one in hole])
     masks.check_mask(hole)
     return clip, hole
-
-
-@dataclass
-class _Painting:
-    """A clip that is being painted.
-
-    Attributes:
-        frames: (F, H, W, 3) as given, painted window by window.
-        hole: (F, H, W) bool, what is replaced wholly.
-        todo: (F, H, W) bool, what is not painted yet, the seam included.
-        weights: (F, H, W) of the seam, or None.
-        frame: the crop and the size it is painted at.
-        model: that paints.
-        recipe: how.
-        told: of the clip.
-    """
-
-    frames: NDArray[Any]
-    hole: Masks
-    todo: Masks
-    weights: NDArray[np.float32] | None
-    frame: Frame
-    model: LatentModel
-    recipe: Recipe
-    told: Told
-
-    def with_holes(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The windows in which something is left to be painted once those before them are done."""
-        left, found = np.asarray(self.todo.any((1, 2))), []
-        for start, stop in spans:
-            if left[start:stop].any():
-                found.append((start, stop))
-            left[start:stop] = False
-        return found
-
-    @torch.no_grad()
-    def paint(
-        self, start: int, stop: int, generators: torch.Generator | list[torch.Generator], windows: int, session: Session
-    ) -> Window:
-        """Paints what is hidden of a window.
-
-        Args:
-            start: its first frame.
-            stop: the frame after its last.
-            generators: one, or one of each draw; a window goes on where the one before left them.
-            windows: how many there are in all, for the bar.
-            session: counts costs, and is told of every step.
-        """
-        recipe, method = self.recipe, self.recipe.method
-        assert method is not None
-        given, values, known = self._enter(start, stop)
-        size = (values.shape[2], *self.frame.size)
-        shown = self.model.denoiser_at(size, self.told)
-        whole = whole_grid(shown, method, recipe.steps)
-        count = tail(len(whole) - 1, recipe.strength)
-        session.expect(count * recipe.draws * windows)
-        # the hole is filled already, with more care for hidden frames than observe takes
-        hidden = given if recipe.leaky_encoding else values
-        observation = observe(self.model.codec, values, known, policy=recipe.latent_mask, hidden=hidden)
-        again = recipe.strength < 1
-        drawn = []
-        for generator in [generators] if isinstance(generators, torch.Generator) else generators:
-            result = method.sample(
-                shown,
-                observation,
-                num_inference_steps=recipe.steps,
-                generator=generator,
-                grid=whole[-1 - count :] if again else None,
-                callback=session.step,
-                initial=self.model.codec.encode(given)[0].float() if again else None,
-            )
-            session.count(result)
-            drawn.append(self.model.codec.decode(result.x)[0].float().cpu().clamp(-1, 1).transpose(0, 1))
-            if result.stopped:
-                break
-        self._leave(start, stop, [self.frame.leave(one[: stop - start]) for one in drawn])
-        cost = (recipe.draws * result.evaluations, recipe.draws * result.vjps)
-        return Window(start, stop, (self.frame.size[1], self.frame.size[0]), *cost)
-
-    def _leave(self, start: int, stop: int, drawn: list[Tensor]) -> None:
-        """Puts a window's draws (F, 3, h, w) of the crop, or what they come to, into the frames."""
-        todo, (values, *_) = self.todo[start:stop], drawn
-        if len(drawn) > 1:
-            thin = thickness(np.asarray(todo.any(0))) <= THIN
-            part = torch.from_numpy(todo[(slice(None), *self.frame.box.slices)].copy())[:, None]
-            values = answer(torch.stack(drawn)[None], part, mean=self.recipe.mean or thin)[0]
-        painted = values.permute(0, 2, 3, 1).numpy()
-        new = np.zeros((*self.frames.shape[1:3], 3), np.float32)
-        for number in np.flatnonzero(todo.any((1, 2))):
-            place = start + number
-            new[self.frame.box.slices] = painted[number]
-            weight = None if self.weights is None else self.weights[place]
-            self.frames[place] = Picture(self.frames[place]).with_pixels(new, self.hole[place], weight).pixels
-        todo[:] = False
-
-    def _enter(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The window before the model: as given and with its hole filled, (1, 3, F, H, W), and (1, 1, F, H, W) bool."""
-        box, factor = self.frame.box, self.model.codec.frames
-        inside = (slice(start, stop), *box.slices)
-        given = torch.from_numpy(np.stack([Picture(one).to_unit() for one in self.frames[inside]])).permute(0, 3, 1, 2)
-        known = torch.from_numpy(~self.todo[inside])[:, None]
-        filled = fill_hole(given, known)
-        seen = np.flatnonzero(known.flatten(1).any(1).numpy())
-        count = len(filled)
-        if 0 < len(seen) < count:
-            nearest = [seen[np.abs(seen - number).argmin()] for number in range(count)]
-            filled = filled[torch.tensor(np.array(nearest))]
-        more = torch.arange(count + -(count - 1) % factor).clamp(max=count - 1)
-        entered = [self.frame.enter(given)[more], self.frame.enter(filled)[more], self.frame.enter_known(known)[more]]
-        whole, values, kept = (one.transpose(0, 1)[None].to(self.model.device) for one in entered)
-        return whole, values, kept
 
 
 def _open(model: Any, device: Any, torch_dtype: torch.dtype | None) -> LatentModel:

@@ -201,3 +201,42 @@ def test_what_is_refused(paint, pipe, clip, mask):
         paint(model=tiny.build("ddpm"))
     out = paint(model=pb.Inpainter.from_pipe(pipe))
     assert out.settings["model"] == "WanPipeline"
+
+
+def test_what_pictures_can_be_asked_clips_can_too(paint, clip, mask):
+    full = paint(num_inference_steps=4)
+    weak = paint(num_inference_steps=4, strength=0.5)
+    assert (full.evaluations, weak.evaluations) == (
+        methods.get("ding").evaluations(4),
+        methods.get("ding").evaluations(2),
+    )
+    assert np.array_equal(weak.frames.frames[:, ~mask], clip[:, ~mask])
+    shown = [np.abs(one.frames.frames.astype(int) - clip)[:, mask].mean() for one in (full, weak)]
+    assert shown[1] < shown[0]
+    mean = paint(average=2, generator=3)
+    seeds = torch.randint(2**63 - 1, (2,), generator=torch.Generator().manual_seed(3)).tolist()
+    each = [paint(generator=torch.Generator().manual_seed(seed)).frames.frames.astype(float) for seed in seeds]
+    assert np.abs(mean.frames.frames[:, mask] - np.mean(each, 0)[:, mask]).max() <= 1.01  # roundings
+    assert mean.evaluations == 2 * paint().evaluations
+    wide = paint(hole=None, outpaint=(0, 0, 16, 0), width=64)
+    assert wide.frames.frames.shape == (FRAMES, HEIGHT, WIDTH + 16, 3)
+    assert np.array_equal(wide.frames.frames[:, :, :WIDTH], clip)
+    grown = paint(mask_grow=2)
+    assert (grown.frames.frames[:, pb.images.grow(mask, 2) & ~mask] != clip[:, pb.images.grow(mask, 2) & ~mask]).any()
+    request = pb.Request(prompt="a red fox", steps=2, height=HEIGHT, width=WIDTH, seed=0)
+    options = {"prompt": None, "num_inference_steps": None, "height": None, "width": None}
+    same = paint(request=request, **{**options, "generator": torch.Generator().manual_seed(0)})
+    assert np.array_equal(same.frames.frames, paint().frames.frames)
+    with pytest.raises(ValueError, match="one clip"):
+        paint(num_images_per_prompt=2)
+
+
+def test_the_bar_knows_all_steps_of_a_clip(paint, mask, monkeypatch):
+    import paintback.painting.session as session
+
+    totals = []
+    monkeypatch.setattr(session.Session, "expect", lambda self, steps: totals.append(steps))
+    seen = []
+    video = np.zeros((12, HEIGHT, WIDTH, 3), np.uint8)
+    paint(video, window=9, overlap=5, strength=0.5, num_inference_steps=5, callback=lambda *_: seen.append(1))
+    assert len(seen) == totals[0] == totals[-1] == 2 * 2

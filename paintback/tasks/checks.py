@@ -1,0 +1,82 @@
+"""What is said before the work: a method that the model cannot run, and pictures that will be worse than hoped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from paintback.images.errors import Remark
+from paintback.methods.base import Method
+from paintback.models.base import Model
+from paintback.painting.layout import Plan
+
+__all__ = ["check_gradients", "prepare_network", "warn_of_score", "warn_of_width"]
+
+
+def check_gradients(model: Model, method: Method | None) -> None:
+    """Refuses gradients where accelerate's sequential offloading takes the weights away in between.
+
+    Raises:
+        ValueError: naming what to use in its place.
+    """
+    if method is None or not (method.needs_vjp or method.vjps(2)) or model.network is None:
+        return
+    if any(getattr(getattr(module, "_hf_hook", None), "offload", False) for module in model.network.modules()):
+        raise ValueError(
+            f"Method {method.name} takes gradients, and sequential offloading has taken the weights away by then; "
+            "use enable_model_cpu_offload in its place, or a method without gradients."
+        )
+
+
+def warn_of_score(model: Model, method: Method | None, warned: set[str]) -> None:
+    """Says once for each method that it draws by a score which this model does not give."""
+    if method is None or not method.needs_score or not model.distilled or method.name in warned:
+        return
+    warned.add(method.name)
+    warnings.warn(
+        f"Method {method.name} draws by the model's score, which {model.name!r} does not give, since "
+        "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
+        stacklevel=3,
+    )
+
+
+def warn_of_width(model: Model, plans: Iterable[Plan], warned: set[str]) -> None:
+    """Says once that a hole is wider than what the model learnt from, and what to do."""
+    wide = max((plan.widest for plan in plans), default=0)
+    if wide <= model.training_size or "width" in warned:
+        return
+    warned.add("width")
+    warnings.warn(
+        f"The hole is about {wide:.0f} pixels wide, and {model.name!r} learnt from pictures of "
+        f"{model.training_size}: its middle is begun small and comes out vague; hide less at a time, or take "
+        "a model of larger pictures, such as a pipeline of diffusers.",
+        Remark,
+        stacklevel=3,
+    )
+
+
+def prepare_network(model: Model, *, channels_last: bool, compile: bool, gradient_checkpointing: bool) -> None:
+    """Changes how a model's network runs, as `Inpainter.from_pretrained` was asked to.
+
+    Raises:
+        ValueError: if the network does not take it.
+    """
+    network = model.network
+    if not (channels_last or compile or gradient_checkpointing):
+        return
+    if network is None:
+        raise ValueError(f"The model {model.name!r} has no network of its own; leave the options of networks out.")
+    if channels_last:
+        if not any(weight.ndim == 4 for weight in network.parameters()):
+            raise ValueError(f"The network of {model.name!r} has no 2-D convolutions; leave channels_last out.")
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if gradient_checkpointing:
+        enable: Any = getattr(network, "enable_gradient_checkpointing", None)
+        if enable is None:
+            raise ValueError(f"The network of {model.name!r} has no gradient checkpointing; leave that out.")
+        enable()
+    if compile:
+        network.compile()
