@@ -12,25 +12,27 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from paintback import __version__
 from paintback.images.errors import PictureError
+from paintback.painting.request import ALPHA, MASK_KINDS, sentence
 from paintback.web import schemas
 from paintback.web.config import Config
 from paintback.web.preview import Progress
 from paintback.web.schemas import ID, JobRequest, JobView, Options, PictureView, Problem
 from paintback.web.security import Guard
 from paintback.web.store import FINISHED, NoRoomError, QueueFullError, Store, writing
-from paintback.web.worker import Worker, describe, job_of
+from paintback.web.worker import Worker, describe, read, wish
 
 __all__ = ["make_app"]
 
@@ -126,6 +128,9 @@ def make_app(config: Config) -> FastAPI:
     view: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": binary}}, **missing}
     app.add_api_route("/api/pictures/{picture}/view", api.view, tags=["pictures"], response_class=Response,
                       summary="As browsers can show it: upright, 8 bits, PNG", responses=view)  # fmt: skip
+    unfit_mask: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "It is no such mask."}}
+    app.add_api_route("/api/pictures/{picture}/mask", api.mask, tags=["pictures"], response_class=Response,
+                      summary="As a mask: white is repainted", responses={**view, **unfit_mask})  # fmt: skip
     app.add_api_route("/api/jobs", api.add_job, methods=["POST"], status_code=201, tags=["jobs"], summary="Ask for one",
                       responses={**missing, **slow, **unfit, **long, **many, **no_room},
                       openapi_extra={"requestBody": JOB})  # fmt: skip
@@ -299,6 +304,20 @@ class _Api:
         data = await to_thread.run_sync(_shown, self.store.path(row["id"]), limiter=self._decoding)
         return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=86400"})
 
+    async def mask(
+        self, picture: PictureId, mask_is: Annotated[str | None, Query(pattern=MASK_KINDS)] = None
+    ) -> Response:
+        """The picture as a mask, white where it is to be repainted; the header `x-remark` says what was taken."""
+        row = self._row(picture)
+        try:
+            data, remark = await to_thread.run_sync(
+                _as_mask, self.store.path(row["id"]), mask_is, limiter=self._decoding
+            )
+        except PictureError as error:
+            raise HTTPException(409, str(error)) from None
+        headers = {"x-remark": quote(remark)} if remark else {}
+        return Response(data, media_type="image/png", headers=headers)
+
     # jobs
 
     async def add_job(self, request: Request) -> JobView:
@@ -310,18 +329,23 @@ class _Api:
 
     def _take_job(self, data: bytes, client: str) -> JobView:
         try:
-            job = JobRequest.model_validate_json(data)
+            said = from_json(data, allow_inf_nan=False)
+            if not isinstance(said, dict):
+                raise HTTPException(422, "The job is no JSON object; send one with photo and mask.")
+            job = JobRequest.model_validate(said)
         except ValidationError as error:
-            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
+            raise HTTPException(422, sentence(error, JobRequest)) from None
+        except ValueError as error:
+            raise HTTPException(422, f"The job is not JSON ({error}); send an object with photo and mask.") from None
         self._check_room()
-        for picture in (job.photo, None if job.mask == "alpha" else job.mask):
+        for picture in (job.photo, None if job.mask == ALPHA else job.mask):
             if picture is not None:
                 self._row(picture)
         try:
             complete = self._complete(job)
             self._check(complete)
             new = self.store.add_job(
-                complete,
+                complete.model_dump(mode="json"),
                 client,
                 most=self.config.limits.waiting,
                 most_per_client=self.config.limits.waiting_per_client,
@@ -334,21 +358,23 @@ class _Api:
             worker.wake()
         return self.job(new)
 
-    def _complete(self, job: JobRequest) -> dict[str, Any]:
+    def _complete(self, job: JobRequest) -> JobRequest:
         """The request with everything filled in that was left open.
 
         Raises:
-            ValueError: for a model, method or field that there is not.
+            ValueError: for a model, method or field that there is not, or more than this server gives.
         """
-        choices = self._choices()
+        from paintback.models.catalogue import TRAINED, recommended
+        from paintback.painting.quality import draws, resolve
+
+        choices, limits = self._choices(), self.config.limits
         model = next((model for model in choices.models if model.name == job.model), None)
         if model is None:
             raise ValueError(
                 f"There is no model {job.model!r} here; choose one of {', '.join(one.name for one in choices.models)}."
             )
-        values = job.model_dump()
         name = job.method or model.method
-        if model.trained != (name == "trained"):
+        if model.trained != (name == TRAINED):
             raise ValueError(
                 f"The model {model.name!r} takes the mask itself; leave the method out."
                 if model.trained
@@ -356,48 +382,46 @@ class _Api:
             )
         if not model.takes_text and (job.prompt or job.negative_prompt):
             raise ValueError(f"The model {model.name!r} reads no text; leave the prompt out.")
-        if job.samples > self.config.limits.samples:
-            raise ValueError(f"samples is at most {self.config.limits.samples} here; got {job.samples}.")
-        if name != "trained":
+        seed = secrets.randbelow(2**31) if job.seed is None else job.seed
+        for what, value, most in (
+            ("samples", job.samples, limits.samples),
+            ("average", draws(job), schemas.MOST_DRAWS),
+            ("steps", job.steps or 1, schemas.MOST),
+            ("seed", seed, schemas.LARGEST_SEED),
+            ("height and width", max(job.height or 1, job.width or 1), schemas.LARGEST_SIDE),
+        ):
+            if value > most:
+                raise ValueError(f"{what} is at most {most} here; got {value}.")
+        fields = job.fields
+        if not model.trained:
             method = next((method for method in choices.methods if method.name == name), None)
             if method is None:
                 known = ", ".join(method.name for method in choices.methods)
                 raise ValueError(f"There is no method {name!r}; choose one of {known}.")
-            own = model.fields if name == model.method else {}
-            values["fields"] = {**own, **schemas.check_fields(method, job.fields)}
-        elif job.fields:
-            raise ValueError("The method 'trained' has no fields; leave them out.")
-        return {
-            **values,
-            "method": name,
-            "steps": job.steps or model.steps,
-            "seed": secrets.randbelow(2**31) if job.seed is None else job.seed,
-            "prompt": job.prompt or None,
-            "negative_prompt": job.negative_prompt or None,
-            **{name: JobRequest.model_fields[name].get_default(call_default_factory=True)
-               for name in ("device", "dtype", "threads", "sha256", "versions")},
-        }  # fmt: skip
+            fields = schemas.check_fields(method, fields)
+        whole = job.with_(
+            seed=seed, fields=fields, prompt=job.prompt or None, negative_prompt=job.negative_prompt or None
+        )
+        return resolve(whole, recommended(self.config.models[model.name].source))
 
-    def _check(self, request: dict[str, Any]) -> None:
+    def _check(self, job: JobRequest) -> None:
         """Looks at the pictures before anybody waits for them.
 
         Raises:
-            ValueError: for a mask that does not fit, or a canvas that is too large.
+            ValueError: for a mask that does not fit, a canvas that is too large, or a job that would take too long.
         """
-        from paintback.batch.job import prepare
-
-        row = self._row(request["photo"])
-        left, top, right, bottom = request["outpaint"]
+        row = self._row(str(job.photo))
+        left, top, right, bottom = job.outpaint
         width, height, limits = row["width"] + left + right, row["height"] + top + bottom, self.config.limits
         if width * height > limits.pixels:
             raise ValueError(f"With what is added it has more than {limits.pixels} pixels; add less.")
         if max(width, height) > limits.side:
             raise ValueError(f"With what is added it is more than {limits.side} pixels long; add less.")
-        if request["mask"] is None and not any(request["outpaint"]):
+        if job.mask is None and not any(job.outpaint):
             raise ValueError("There is neither a mask nor anything to add around the picture; give one of them.")
-        job = job_of(self.store, request, self.config)
-        job.check_method()
-        prepare(replace(job, device=None))
+        picture, hole, bare = read(wish(self.store, job.model_dump(mode="json"), self.config))
+        if self.workers:
+            self.workers[0].check_time(bare, picture, hole, job.samples)
 
     def _job_row(self, job: str) -> dict[str, Any]:
         row = self.store.job(job)
@@ -507,6 +531,20 @@ def _shown(path: FilePath) -> bytes:
     buffer = io.BytesIO()
     to_pil(read_picture(path).to_uint8()).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _as_mask(path: FilePath, mask_is: str | None) -> tuple[bytes, str]:
+    import io
+
+    from PIL import Image
+
+    from paintback.images import read_mask
+
+    said: list[str] = []
+    mask = read_mask(path, mask_is=mask_is, say=said.append)
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue(), " ".join(said).replace(repr(str(path)), "the mask")
 
 
 def _client(request: Request) -> str:

@@ -27,7 +27,7 @@ class Limits:
         waiting: jobs in the queue.
         waiting_per_client: of one address.
         streams_per_client: event streams that one address may hold open.
-        seconds: of one job; it is stopped then.
+        seconds: of painting one job; it is stopped then, or refused where that can be foreseen.
         days: after which finished jobs and unused pictures are removed.
         stored_bytes: of all pictures; uploads that no job needs go first, then the oldest finished jobs.
         spare_bytes: of the disk that uploads and new jobs leave to the results.

@@ -1,7 +1,7 @@
 """What is seen of a painting while it runs: how far it is, and the predicted picture of the crop being painted.
 
-The inpainter tells every step of every crop and scale in order, and begins to count again at each. The order is known
-beforehand, so the steps can be counted in advance and each prediction put in its place.
+The inpainter tells every step of every crop and scale in order, and begins to count again at each. The order is that of
+its plan, so the steps are counted in advance and each prediction is put in its place.
 """
 
 from __future__ import annotations
@@ -9,45 +9,25 @@ from __future__ import annotations
 import base64
 import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from paintback.batch.job import Job
     from paintback.images import Picture
     from paintback.images.masks import Mask
-    from paintback.images.regions import Box
+    from paintback.painting.layout import Plan, Stage
     from paintback.tasks.inpaint import Inpainter
 
-__all__ = ["Progress", "Stage", "View", "plan", "spread"]
+__all__ = ["Progress", "View", "cost", "spread"]
 
 SIDE = 384  # longer side of a preview, in pixels
 PAUSE = 0.3  # seconds between previews, and more where making one takes long
 SHARE = 0.1  # of the time at most
-OVERHEAD = 64 * 64  # cells: what a step costs even where there is little to paint
+OVERHEAD = 64 * 64  # pixels: what an evaluation costs even where there is little to paint
 # black, violet, red, orange, pale yellow: dark means sure
 COLOURS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One scale of one crop.
-
-    Attributes:
-        box: the crop, which may reach beyond the picture.
-        part: bool, of the crop's shape: what is painted.
-        steps: how many.
-        weight: what one of them costs, compared with others.
-        frame: of a latent model, to bring its pixels back to the crop.
-    """
-
-    box: Box
-    part: Mask
-    steps: int
-    weight: float
-    frame: Any = None
 
 
 @dataclass
@@ -58,26 +38,11 @@ class View:
     image: str
 
 
-def plan(inpainter: Inpainter, job: Job, mask: Mask) -> list[Stage]:
-    """The stages of one sample, in the order in which `Inpainter` makes them."""
-    from paintback.batch.job import chosen_method
+def cost(plan: Plan) -> float:
+    """What a plan costs, in pixels that the network sees; the seconds of one of them are measured while it runs."""
+    from paintback.painting.layout import Speed
 
-    made = inpainter.plan(
-        np.zeros((*mask.shape, 3), np.uint8),
-        mask,
-        job.prompt,
-        negative_prompt=job.negative_prompt,
-        guidance_scale=job.guidance,
-        method=chosen_method(job),
-        num_inference_steps=job.steps,
-        mask_blur=job.blur,
-        height=job.height,
-        width=job.width,
-    )
-    return [
-        Stage(one.box, one.part, one.steps, one.cells + (0 if one.frame else OVERHEAD), one.frame)
-        for one in made.stages
-    ]
+    return plan.seconds(Speed(OVERHEAD, 1.0))
 
 
 @dataclass
@@ -88,7 +53,7 @@ class Progress:
         samples: of the job.
         sample: the one being painted, from 1.
         step: of this sample.
-        steps: of every sample.
+        steps: of every sample, as planned.
         fraction: of the whole job that is done, by cost.
         seconds: since the job began.
         left: seconds to go, or None where that is not known yet.
@@ -109,16 +74,12 @@ class Progress:
     version: int = 0
     view: View | None = None
     view_version: int = 0
-    stages: list[Stage] = field(default_factory=list, repr=False)
+    runs: list[tuple[Stage, float]] = field(default_factory=list, repr=False)  # and what a step of it costs
     began: float = field(default_factory=time.monotonic, repr=False)
     _painting: float = field(default=0.0, repr=False)
-    _stage: int = field(default=-1, repr=False)
+    _run: int = field(default=-1, repr=False)
     _next_view: float = field(default=0.0, repr=False)
     _skipped: int = field(default=0, repr=False)
-
-    def elapsed(self) -> float:
-        """Seconds since the job began."""
-        return time.monotonic() - self.began
 
     def painted(self) -> float:
         """Seconds since the first sample began."""
@@ -129,23 +90,29 @@ class Progress:
         self.note = note
         self.version += 1
 
-    def begin_sample(self, number: int, stages: list[Stage]) -> None:
+    def begin_sample(self, number: int, plan: Plan) -> None:
         """The next sample begins; those that an earlier run left cost nothing now."""
-        if not self.stages:
+        if not self.runs:
             self._skipped, self._painting = number - 1, time.monotonic()
-        self.sample, self.stages, self._stage = number, stages, -1
-        self.step, self.steps = 0, sum(stage.steps for stage in stages)
+        self.runs = [
+            (stage, cost(replace(plan, stages=(stage,), rows=rows.stop - rows.start)) / max(1, stage.steps))
+            for stage in plan.stages
+            for rows in stage.rows(plan.rows, plan.each)
+        ]
+        self.sample, self._run = number, -1
+        self.step, self.steps = 0, plan.steps
         self.version += 1
 
     def took_step(self, inpainter: Inpainter, index: int, x0: Any) -> None:
-        """One step of the current stage was done, or with index 0 the first one of the next."""
+        """One step of the current run was done, or with index 0 the first one of the next."""
         if index == 0:
-            self._stage = min(self._stage + 1, len(self.stages) - 1)
-        stage = self.stages[self._stage]
-        before = self.stages[: self._stage]
-        self.step = sum(one.steps for one in before) + min(index + 1, stage.steps)
-        whole = sum(one.steps * one.weight for one in self.stages)
-        done = sum(one.steps * one.weight for one in before) + min(index + 1, stage.steps) * stage.weight
+            self._run = min(self._run + 1, len(self.runs) - 1)
+        stage, per_step = self.runs[self._run]
+        before = self.runs[: self._run]
+        here = min(index + 1, stage.steps)
+        self.step = sum(one.steps for one, _ in before) + here
+        whole = sum(one.steps * each for one, each in self.runs)
+        done = sum(one.steps * each for one, each in before) + here * per_step
         own = self.sample - 1 - self._skipped + done / whole
         self.fraction = (self.sample - 1 + done / whole) / self.samples
         now = time.monotonic()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, create_model, model_validator
 
-from paintback.web.config import Config
+from paintback.painting.request import Ask, Asked, Request
+from paintback.painting.request import options as asked
+from paintback.web.config import Config, Offer
 from paintback.web.store import State
 
-__all__ = ["FieldView", "JobRequest", "JobView", "MethodView", "ModelView", "Options", "OutputView", "PictureView",
-           "Problem", "job_view", "options"]  # fmt: skip
+__all__ = ["OTHERS", "EntryView", "FieldView", "JobRequest", "JobView", "MethodView", "ModelView", "Options",
+           "OutputView", "PictureView", "Problem", "job_view", "options"]  # fmt: skip
 
-MOST = 1000  # of any whole number among a method's fields: a step must end
+MOST = 1000  # steps, and any whole number among a method's fields: a step must end
+MOST_DRAWS = 64  # for an answer
+LARGEST_SEED = 2**53 - 17  # and some samples more are numbers that JavaScript holds
+LARGEST_SIDE = 4096  # that a model with a VAE is asked to paint at
 ID = r"^[0-9a-f]{32}$"
 Id = Annotated[str, Field(pattern=ID)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Margin = Annotated[int, Field(ge=0, le=8192)]
 
 
 class Problem(BaseModel):
@@ -27,38 +31,38 @@ class Problem(BaseModel):
     detail: str
 
 
-class JobRequest(BaseModel):
-    """The job as everywhere in Paintback, with ids of pictures in place of paths, and how many samples.
+class _Posted(Asked):
+    """What a client may ask for: a request, with ids of pictures in place of paths.
 
-    What a PNG carries may be sent as it is once `photo` and `mask` are ids: device, dtype and threads are the server's
-    own, sha256 and versions are written down anew.
+    What a PNG carries may be sent as it is once `photo` and `mask` are ids: entries of other entry points, such as the
+    device, are the server's own and are not looked at.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    @model_validator(mode="before")
+    @classmethod
+    def _of_others(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if name in cls.model_fields or name not in OTHERS}
 
-    photo: Id = Field(description="Id of the picture.")
-    mask: Id | Literal["alpha"] | None = Field(None, description="Id of the mask, white = repaint; or its alpha.")
-    model: Annotated[str, Field(max_length=200)] = Field("photo", description="A name from /api/options.")
-    method: Annotated[str, Field(max_length=50)] | None = Field(None, description="None for the model's own.")
-    fields: dict[str, bool | int | Finite | str | None] = Field(default_factory=dict, description="Of the method.")
-    steps: Annotated[int, Field(ge=1, le=MOST)] | None = Field(None, description="Grid intervals.")
-    seed: Annotated[int, Field(ge=0, le=2**53 - 17)] | None = Field(
-        None, description="Of the first sample, the next have seed + 1, ...; None for a random one."
+
+OTHERS = frozenset(one.name for one in asked(Request) if "http" not in one.where)
+if TYPE_CHECKING:
+    JobRequest = Request
+else:
+    JobRequest = create_model(
+        "JobRequest",
+        __base__=_Posted,
+        __doc__=_Posted.__doc__,
+        **{name: (entry.annotation, entry) for name, entry in Request.model_fields.items() if name not in OTHERS}
+        | {
+            "photo": (Annotated[Id, Ask("file")], Field(description="Id of the picture.")),
+            "mask": (
+                Annotated[Id | Literal["alpha"] | None, Ask("file")],
+                Field(None, description='Id of the mask (white = repaint), or "alpha".'),
+            ),
+        },
     )
-    samples: Annotated[int, Field(ge=1, le=64)] = 1
-    prompt: Annotated[str, Field(max_length=4000)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
-    guidance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
-    grow: Annotated[float, Field(ge=-500, le=500, allow_inf_nan=False)] = 0
-    blur: Annotated[float, Field(ge=0, le=500, allow_inf_nan=False)] = 0
-    outpaint: tuple[Margin, Margin, Margin, Margin] = Field((0, 0, 0, 0), description="Left, top, right, bottom.")
-    height: Annotated[int, Field(ge=1, le=4096)] | None = None
-    width: Annotated[int, Field(ge=1, le=4096)] | None = None
-    device: Annotated[str, Field(max_length=50)] | None = Field(None, description="Not looked at.")
-    dtype: Annotated[str, Field(max_length=50)] | None = Field(None, description="Not looked at.")
-    threads: int | None = Field(None, description="Not looked at.")
-    sha256: dict[str, str] = Field(default_factory=dict, description="Not looked at.")
-    versions: dict[str, str] = Field(default_factory=dict, description="Not looked at.")
 
 
 class PictureView(BaseModel):
@@ -129,6 +133,22 @@ class FieldView(BaseModel):
     help: str
 
 
+class EntryView(BaseModel):
+    """An entry of a job, as `Request` says it: what the page makes its form of."""
+
+    name: str
+    kind: Literal["text", "int", "float", "flag", "choice", "sides", "fields"]
+    default: Any
+    nullable: bool
+    low: float | None
+    above: float | None
+    high: float | None
+    choices: list[str]
+    pattern: str | None
+    help: str
+    group: Literal["file", "everyday", "advanced", "machine", "record"]
+
+
 class MethodView(BaseModel):
     """A method."""
 
@@ -151,6 +171,7 @@ class ModelView(BaseModel):
     method: str = Field(description="What it is sampled with best.")
     fields: dict[str, Any]
     steps: int
+    without: list[str] = Field(description="Entries of a job that it takes none of.")
 
 
 class LimitsView(BaseModel):
@@ -169,6 +190,7 @@ class Options(BaseModel):
     version: str
     models: list[ModelView]
     methods: list[MethodView]
+    entries: list[EntryView] = Field(description="Of a job, in the order in which they are offered.")
     limits: LimitsView
 
 
@@ -190,6 +212,7 @@ def options(config: Config) -> Options:
                 method=own.method,
                 fields=own.fields,
                 steps=own.num_inference_steps,
+                without=list(_without(offer)),
             )
         )
     kinds = [
@@ -204,7 +227,27 @@ def options(config: Config) -> Options:
         for kind in methods.types().values()
     ]
     limits = {name: getattr(config.limits, name) for name in LimitsView.model_fields if name != "steps"}
-    return Options(version=__version__, models=models, methods=kinds, limits=LimitsView(**limits))
+    return Options(version=__version__, models=models, methods=kinds, entries=entries(), limits=LimitsView(**limits))
+
+
+def entries() -> list[EntryView]:
+    """What a job may say, in the order of `Request`."""
+    return [
+        EntryView(**{name: getattr(one, name) for name in EntryView.model_fields})
+        for one in asked(Request)
+        if one.name in JobRequest.model_fields
+    ]
+
+
+def _without(offer: Offer) -> tuple[str, ...]:
+    """Entries that a model is known to take none of, before it is loaded."""
+    from paintback.models.catalogue import find
+
+    text = () if offer.takes_text else ("prompt", "negative_prompt", "guidance", "true_cfg_scale")
+    if offer.trained:
+        return (*text, "method", "fields", "latent_mask", "leaky_encoding")
+    pixels = ("height", "width", "latent_mask", "leaky_encoding") if find(offer.source) is not None else ()
+    return (*text, *pixels, *(("true_cfg_scale",) if pixels and not text else ()))
 
 
 def _fields(kind: Any) -> list[FieldView]:
@@ -250,11 +293,11 @@ def check_fields(method: MethodView, values: dict[str, Any]) -> dict[str, Any]:
                 continue
             raise ValueError(f"{method.name} has no field {name!r} here; it has {', '.join(known)}.")
         if entry.type == "choice":
-            if value is not None and value not in entry.choices:
+            if value is not None and (not isinstance(value, str) or value not in entry.choices):
                 raise ValueError(f"{name} must be one of {', '.join(entry.choices)}; got {value!r}.")
-        elif isinstance(value, str) or (value is None and entry.default is not None):
+        elif not isinstance(value, bool | int | float) and (value is not None or entry.default is not None):
             raise ValueError(f"{name} must be a number or a switch; got {value!r}.")
-        elif value is not None and not isinstance(value, bool) and abs(value) > 1e9:
+        elif value is not None and not isinstance(value, bool) and not abs(value) <= 1e9:
             raise ValueError(f"{name} is out of range; got {value!r}.")
         elif entry.type == "int" and entry.high is not None and value is not None and value > entry.high:
             raise ValueError(f"{name} must be at most {entry.high:g}; got {value!r}.")

@@ -35,6 +35,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL, wall REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS speeds (model TEXT PRIMARY KEY, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS pictures (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
     bytes INTEGER NOT NULL, media TEXT NOT NULL, about TEXT NOT NULL, created REAL NOT NULL);
@@ -398,6 +399,19 @@ class Store:
                 (state, self._wall(), error, *(spread or (None, None)), self._clock.now(), job),
             )
         self._stops.discard(job)
+
+    def speed(self, model: str) -> float | None:
+        """Seconds that a model took for a unit of work when it last ran, or None."""
+        row = self._one("SELECT seconds FROM speeds WHERE model=?", model)
+        return None if row is None else float(row["seconds"])
+
+    def learn(self, model: str, seconds: float) -> None:
+        """Remembers what a unit of work took; a machine that was busy for a while is forgiven soon."""
+        before = self.speed(model)
+        if before is not None:
+            seconds = min(seconds, 1.25 * before)
+        with self._change() as db:
+            db.execute("INSERT OR REPLACE INTO speeds VALUES (?,?)", (model, seconds))
 
     def add_output(self, job: str, number: int, picture: str, seed: int, about: dict[str, Any]) -> None:
         """A sample is there. A second one of the same number is refused by the database."""

@@ -7,38 +7,41 @@ it has until there is room.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from paintback.painting.quality import draws
+from paintback.painting.request import ALPHA, Request
 from paintback.stopping import Stopped, stoppable
 from paintback.web.config import Config
-from paintback.web.preview import Progress, plan, spread
+from paintback.web.preview import Progress, cost, spread
+from paintback.web.schemas import OTHERS
 from paintback.web.store import NoRoomError, State, Store
 
 if TYPE_CHECKING:
-    from paintback.batch.job import Job
     from paintback.images import Picture
     from paintback.images.masks import Mask
     from paintback.tasks.inpaint import Inpainter, Output
 
-__all__ = ["Worker", "describe", "job_of"]
+__all__ = ["Worker", "describe", "one_of", "read", "wish"]
 
 LOADED = 2  # models that a worker keeps
 IDLE = 5.0  # seconds between looks at the queue that nobody asked for
 FULL = 1.0  # seconds between attempts to write on a full disk
 SURE = 2.0  # times the time limit that a job must be expected to take to be given up at its first steps
+LEARNT = 1.0  # seconds of a sample, from which on it tells the model's speed rather than that of the rest
 EARLY = 10.0  # seconds of painting, after which its speed is taken for known
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 
-class _LateError(Exception):
+class _LateError(ValueError):
     """A job takes longer than it may; the message says what is known."""
 
 
@@ -46,8 +49,8 @@ class _LeftError(Exception):
     """The server goes down; the job waits again."""
 
 
-def job_of(store: Store, request: dict[str, Any], config: Config) -> Job:
-    """The job that a request asks for, its ids turned into files.
+def wish(store: Store, request: dict[str, Any], config: Config) -> Request:
+    """What a job asks for, its ids turned into files.
 
     Args:
         store: where the pictures are.
@@ -57,7 +60,6 @@ def job_of(store: Store, request: dict[str, Any], config: Config) -> Job:
     Raises:
         ValueError: for a picture or model that is gone.
     """
-    from paintback.batch.job import ALPHA, Job
 
     def path(picture: str) -> str:
         if store.picture(picture) is None:
@@ -65,23 +67,25 @@ def job_of(store: Store, request: dict[str, Any], config: Config) -> Job:
         return str(store.path(picture))
 
     mask = request["mask"]
-    offer = config.models.get(request["model"])
-    if offer is None:
+    if request["model"] not in config.models:
         raise ValueError(f"The model {request['model']!r} is not offered any more; choose another one.")
-    names = Job.__dataclass_fields__
-    given = {key: value for key, value in request.items() if key in names and key not in ("sha256", "versions")}
-    return Job(
-        **{
-            **given,
-            "photo": path(request["photo"]),
-            "mask": mask if mask in (None, ALPHA) else path(mask),
-            "model": offer.source,
-            "outpaint": tuple(request["outpaint"]),
-            "device": config.device,
-            "dtype": None,
-            "threads": config.threads,
-        }
-    )
+    known = {name: value for name, value in request.items() if name in Request.model_fields and name not in OTHERS}
+    files = {"photo": path(request["photo"]), "mask": mask if mask in (None, ALPHA) else path(mask)}
+    return Request.parse({**known, **files})
+
+
+def read(request: Request) -> tuple[Picture, Mask, Request]:
+    """The picture and the hole as they are painted, and the request without what has been done to them.
+
+    Raises:
+        ValueError: for files that cannot be used, or a mask that leaves nothing to do.
+    """
+    from paintback.images import read_picture
+    from paintback.painting.sheet import prepare
+
+    request.check_files()
+    picture, hole = prepare(read_picture(str(request.photo)), request.mask, request)
+    return picture, hole, request.with_(photo=None, mask=None, mask_is=None, outpaint=(0, 0, 0, 0), grow=0.0)
 
 
 class Worker(threading.Thread):
@@ -103,7 +107,7 @@ class Worker(threading.Thread):
         super().__init__(name="paintback-worker", daemon=True)
         self._ready = ready
         self.store, self.config, self.progress = store, config, progress
-        self._wake, self._closing = threading.Event(), False
+        self._wake, self._closing, self._prepared = threading.Event(), False, False
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
 
     def wake(self) -> None:
@@ -125,7 +129,7 @@ class Worker(threading.Thread):
         while not self._closing:
             self._wake.clear()
             try:
-                self._ready()
+                self._prepare()
                 row = self.store.claim()
             except Exception as error:  # a full disk, or what nobody thought of: the queue goes on when it can
                 if not isinstance(error, NoRoomError):
@@ -153,6 +157,19 @@ class Worker(threading.Thread):
         except Exception as error:  # one job's failure is told to its owner and the next one runs
             ended = "failed", self._explain(error), None
         self._when_there_is_room(lambda: self.store.finish(row["id"], *ended), self.progress.get(row["id"]))
+
+    def _prepare(self) -> None:
+        """Imports torch, and loads the first model before anybody waits for it."""
+        if self._prepared:
+            return
+        self._ready()
+        import torch
+
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        self._prepared = True
+        with suppress(ValueError):  # a model that cannot be loaded is told to whoever asks for it
+            self.load(next(iter(self.config.models)))
 
     def _when_there_is_room(
         self, work: Callable[[], _T], progress: Progress | None, given_up: Callable[[], bool] = lambda: False
@@ -186,32 +203,34 @@ class Worker(threading.Thread):
         Raises:
             _LeftError: if the server goes down.
         """
-        from paintback.batch.job import completed, prepare, weights_digest
-
-        identifier, request = row["id"], row["request"]
-        progress = self.progress[identifier] = Progress(request["samples"])
-        job = job_of(self.store, request, self.config)
-        picture, mask = prepare(job)
-        inpainter = self._load(job)
-        given = {name: self._about(request[name]).get("sha256") for name in ("photo", "mask")}
-        job = completed(job, inpainter, {**given, "weights": weights_digest(job.model)})
-        stages = plan(inpainter, job, mask)
+        identifier, asked = row["id"], row["request"]
+        progress = self.progress[identifier] = Progress(asked["samples"])
+        request = wish(self.store, asked, self.config)
+        picture, hole, bare = read(request)
+        inpainter = self.load(request.model)
+        request = self._complete(request, inpainter, asked)
+        bare = one_of(bare, 1)
+        plan = inpainter.plan(picture, hole, request=bare)
+        left = asked["samples"] - len(row["outputs"])
+        self._refuse_late(request.model, cost(plan) * left)
         made = {output["number"]: output for output in row["outputs"]}
-        for number in range(1, request["samples"] + 1):
+        for number in range(1, asked["samples"] + 1):
             if number in made:
                 continue
             if self._asked(identifier):
                 break
-            progress.begin_sample(number, stages)
-            one = replace(job, seed=request["seed"] + number - 1)
+            progress.begin_sample(number, plan)
+            one = one_of(request, number)
             try:
-                output = self._paint(inpainter, one, identifier, picture, mask, progress)
+                output = self._paint(inpainter, one_of(bare, number), identifier, picture, hole, progress)
             except Stopped:  # before there was anything to show
                 break
             if self._closing:  # half done: it runs again
                 break
+            if not output.stopped and output.seconds > LEARNT:
+                self._learn(request.model, output.seconds / cost(plan))
             try:
-                self._keep(identifier, number, request, one, picture, output, progress)
+                self._keep(identifier, number, asked, one, output, progress)
             except NoRoomError:  # stopped while it waited for room
                 break
             if output.stopped:
@@ -220,59 +239,100 @@ class Worker(threading.Thread):
             with suppress(NoRoomError):
                 self.store.release(identifier)
             raise _LeftError
-        return "stopped" if self.store.stopping(identifier) else "done", None, self._spread(identifier, mask, progress)
+        return "stopped" if self.store.stopping(identifier) else "done", None, self._spread(identifier, hole, progress)
 
-    def _load(self, job: Job) -> Inpainter:
-        from paintback.batch.job import load
-
-        if job.model not in self._loaded:
-            while len(self._loaded) >= LOADED:
-                self._loaded.popitem(last=False)
-            self._loaded[job.model] = load(job)
-        self._loaded.move_to_end(job.model)
-        return self._loaded[job.model]
-
-    def _paint(
-        self, inpainter: Inpainter, job: Job, identifier: str, picture: Picture, mask: Mask, progress: Progress
-    ) -> Output[list[Picture]]:
+    def load(self, model: str) -> Inpainter:
+        """The model of an offer; the last ones stay loaded."""
         import torch
 
-        from paintback.batch.job import chosen_method
+        from paintback.tasks.inpaint import Inpainter
 
+        if model not in self._loaded:
+            while len(self._loaded) >= LOADED:
+                self._loaded.popitem(last=False)
+            try:
+                device = None if self.config.device is None else torch.device(self.config.device)
+            except RuntimeError:
+                raise ValueError(
+                    f"There is no device {self.config.device!r}; start the server with cpu, cuda, cuda:1 or mps."
+                ) from None
+            self._loaded[model] = Inpainter.from_pretrained(self.config.models[model].source, device=device)
+        self._loaded.move_to_end(model)
+        return self._loaded[model]
+
+    def _complete(self, request: Request, inpainter: Inpainter, asked: dict[str, Any]) -> Request:
+        """The request with what a PNG carries besides: where it ran, with what versions, on which files."""
+        import torch
+
+        from paintback import __version__
+        from paintback.batch.job import weights_digest
+
+        given = {name: self._about(asked[name]).get("sha256") for name in ("photo", "mask")}
+        given["weights"] = weights_digest(self.config.models[request.model].source)
+        return request.with_(
+            device=str(inpainter.model.device),
+            threads=torch.get_num_threads(),
+            sha256={name: value for name, value in given.items() if value is not None},
+            versions={"paintback": __version__, "torch": torch.__version__},
+        )
+
+    def _refuse_late(self, model: str, pixels: float) -> None:
+        """Refuses what is known to take much longer than a job may.
+
+        Args:
+            model: of the list.
+            pixels: what the job costs, see `cost`.
+
+        Raises:
+            ValueError: saying how long it would take.
+        """
+        speed, most = self.store.speed(model), self.config.limits.seconds
+        if speed is not None and speed * pixels > SURE * most:
+            raise _LateError(too_long(speed * pixels, most))
+
+    def check_time(self, bare: Request, picture: Picture, hole: Mask, samples: int) -> None:
+        """Refuses a job beforehand, where the model is loaded, is one of pixels, and its speed is known.
+
+        Args:
+            bare: see `read`.
+            picture: likewise.
+            hole: likewise.
+            samples: of the job.
+
+        Raises:
+            ValueError: saying how long it would take.
+        """
+        from paintback.models.catalogue import find
+
+        inpainter = self._loaded.get(bare.model)
+        if inpainter is not None and find(self.config.models[bare.model].source) is not None:
+            self._refuse_late(bare.model, samples * cost(inpainter.plan(picture, hole, request=one_of(bare, 1))))
+
+    def _learn(self, model: str, seconds: float) -> None:
+        """Remembers what a pixel took."""
+        with suppress(NoRoomError):
+            self.store.learn(model, seconds)
+
+    def _paint(
+        self, inpainter: Inpainter, request: Request, identifier: str, picture: Picture, hole: Mask, progress: Progress
+    ) -> Output[list[Picture]]:
         most = self.config.limits.seconds
 
         def over() -> bool:
-            return progress.elapsed() > most or self._asked(identifier)
+            return progress.painted() > most or self._asked(identifier)
 
         def step(inpainter: Inpainter, index: int, t: float, state: dict[str, Any]) -> None:
             progress.took_step(inpainter, index, state["x0"])
-            whole = progress.seconds + (progress.left or 0)
+            whole = progress.painted() + (progress.left or 0)
             if progress.painted() > min(EARLY, most / 20) and whole > SURE * most:
-                raise _LateError(
-                    f"It would take {spoken(whole)}, and a job may take {spoken(most)} here; ask for fewer steps or "
-                    "samples, a faster method, or a smaller picture."
-                )
+                raise _LateError(too_long(whole, most))
             inpainter.interrupt = over()
 
         inpainter.set_progress_bar_config(disable=True)
         late = f"It took longer than {spoken(most)} and was stopped; ask for less."
         try:
             with stoppable(over):
-                output = inpainter(
-                    image=picture,
-                    mask_image=mask,
-                    prompt=job.prompt,
-                    negative_prompt=job.negative_prompt,
-                    method=chosen_method(job),
-                    num_inference_steps=job.steps,
-                    guidance_scale=job.guidance,
-                    generator=[torch.Generator().manual_seed(job.seed)],
-                    mask_blur=job.blur,
-                    height=job.height,
-                    width=job.width,
-                    output_type="picture",
-                    callback_on_step_end=step,
-                )
+                output = inpainter(picture, hole, request=request, output_type="picture", callback_on_step_end=step)
         except Stopped:
             if self._asked(identifier):
                 raise
@@ -285,9 +345,8 @@ class Worker(threading.Thread):
         self,
         identifier: str,
         number: int,
-        request: dict[str, Any],
-        job: Job,
-        picture: Picture,
+        asked: dict[str, Any],
+        request: Request,
         output: Output[list[Picture]],
         progress: Progress,
     ) -> None:
@@ -295,16 +354,16 @@ class Worker(threading.Thread):
         from paintback.images.encoding import encode
 
         made = output.images[0]
-        photo = Path(self._about(request["photo"]).get("name", "picture.png"))
-        mask = request["mask"]
+        photo = Path(self._about(asked["photo"]).get("name", "picture.png"))
+        mask = asked["mask"]
         settings = {
-            **replace(job, steps=output.settings["num_inference_steps"]).to_settings(),
+            **request.to_settings(),
+            "steps": output.settings["num_inference_steps"],
             "photo": photo.name,
-            "mask": mask if mask in (None, "alpha") else self._about(mask).get("name", "mask.png"),
-            "model": request["model"],
-            "web": {"photo": request["photo"], "mask": mask},
+            "mask": mask if mask in (None, ALPHA) else self._about(mask).get("name", "mask.png"),
+            "web": {"photo": asked["photo"], "mask": mask},
         }
-        name = f"{photo.stem}-{job.method}-{job.seed}.png"
+        name = f"{_short(photo.stem)}-{request.method}-{request.seed}.png"
         data = encode(made, Path("result.png"), settings)
         about = {
             "evaluations": output.evaluations,
@@ -319,7 +378,7 @@ class Worker(threading.Thread):
                 data, kind="output", name=name, size=made.size, media="image/png", about=describe(made)
             )
             try:
-                self.store.add_output(identifier, number, kept, job.seed, about)
+                self.store.add_output(identifier, number, kept, request.seed or 0, about)
             except NoRoomError:
                 self.store.discard(kept)
                 raise
@@ -350,12 +409,32 @@ class Worker(threading.Thread):
         return {} if row is None else {**row["about"], "name": row["name"]}
 
     def _explain(self, error: Exception) -> str:
-        if isinstance(error, _LateError):
-            return str(error)
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return "Out of memory; make the picture or the hole smaller."
         text = " ".join(str(error).split()).replace(str(self.store.files), "").replace(str(self.store.folder), "")
         return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text or 'no message'}"
+
+
+def _short(stem: str) -> str:
+    """A file's name without what earlier results added to it."""
+    from paintback import methods
+
+    names = "|".join([*methods.names(), "trained"])
+    return re.sub(rf"(-({names})-[0-9]+)+$", "", stem)[:60] or "picture"
+
+
+def one_of(request: Request, number: int) -> Request:
+    """What makes one sample of a job alone, from 1: its seed, and as many draws as the job has for each."""
+    quality = "good" if request.quality == "best" and draws(request) == 1 else request.quality
+    return request.with_(samples=1, seed=(request.seed or 0) + number - 1, quality=quality)
+
+
+def too_long(seconds: float, most: float) -> str:
+    """What is said of a job that cannot end in time."""
+    return (
+        f"It would take {spoken(seconds)}, and a job may take {spoken(most)} here; ask for fewer steps or samples, a "
+        "faster method, or a smaller picture."
+    )
 
 
 def spoken(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from starlette.testclient import TestClient
 from paintback.web.app import make_app
 from paintback.web.config import Config, Limits, offers
 from tests.web.sites import HOME, Server, Site
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -50,20 +53,36 @@ def site(open_site: Callable[..., Site]) -> Site:
 
 
 @pytest.fixture
+def warmer(tmp_path: Path) -> Path:
+    """The package with one entry more in its request, and nothing else changed."""
+    package = tmp_path / "warmer" / "paintback"
+    shutil.copytree(ROOT / "paintback", package, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
+    request = package / "painting" / "request.py"
+    text = request.read_text(encoding="utf-8")
+    request.unlink()
+    place = "    seed: Seed = 0\n"
+    entry = '    warmth: Annotated[float, Field(ge=0, le=1, description="How warm the colours are."), Ask()] = 0.5\n'
+    request.write_text(text.replace(place, place + entry, 1), encoding="utf-8")
+    return package
+
+
+@pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts `paintback serve` on a folder; all are ended after the test."""
     servers: list[Server] = []
 
-    def start(*arguments: str, descriptors: int | None = None) -> Server:
+    def start(*arguments: str, descriptors: int | None = None, package: Path | None = None) -> Server:
         command = [sys.executable, "-m", "paintback", "serve", "--port", "0", "--data", str(tmp_path / "served")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        folder = ROOT if package is None else package.parent
+        environment["PYTHONPATH"] = str(folder)
         if descriptors is not None:
             command = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command]
         log = tmp_path / "served.log"
         with log.open("a") as file:
             process = subprocess.Popen(
                 [*command, "--threads", "1", *arguments], stdout=subprocess.PIPE, stderr=file, text=True,
-                env=environment,
+                env=environment, cwd=folder,
             )  # fmt: skip
         assert process.stdout is not None
         url = process.stdout.readline().strip()

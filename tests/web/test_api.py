@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from paintback import methods
 from paintback.images import read_picture, read_settings
+from paintback.models.catalogue import recommended
 from paintback.web.config import Limits, offers
 from paintback.web.store import Store
 from tests.web.sites import Site, events, hole, photograph, png
@@ -59,13 +61,15 @@ def test_a_job_from_upload_to_result(site, tmp_path) -> None:
     settings = read_settings(result)
     assert settings["seed"] == 6 and settings["photo"] == "photo.png" and settings["mask"] == "mask.png"
     assert settings["model"] == "photo" and str(tmp_path) not in json.dumps(settings)
-    from paintback.batch.job import Job, run_job
+    from paintback.painting.request import Request
     from paintback.tasks.inpaint import Inpainter
 
     (tmp_path / "photo.png").write_bytes(png(photograph()))
     (tmp_path / "mask.png").write_bytes(png(hole()))
-    again = replace(Job.from_settings(settings), photo=str(tmp_path / "photo.png"), mask=str(tmp_path / "mask.png"))
-    _, output = run_job(Inpainter.from_pretrained("photo"), again)
+    again = Request.from_settings(settings)
+    output = Inpainter.from_pretrained("photo")(
+        tmp_path / "photo.png", tmp_path / "mask.png", request=again, output_type="picture"
+    )
     assert (output.images[0].pixels == read_picture(result).pixels).all()
 
     # dropped back, it comes with its settings, and they make the same job
@@ -81,11 +85,78 @@ def test_a_job_from_upload_to_result(site, tmp_path) -> None:
 def test_what_is_left_open_is_filled_in(site) -> None:
     job = site.ask(**site.pictures())
     request = job["request"]
-    assert (request["model"], request["method"], request["fields"], request["steps"]) == (
-        "photo", "fmm", {}, 16,
-    )  # fmt: skip
-    assert 0 <= request["seed"] < 2**31
+    own = recommended("photo")
+    whole = asdict(methods.get(own.method, **own.fields))
+    assert [request[name] for name in ("model", "method", "fields", "steps", "seed", "quality")] == [
+        "photo", own.method, whole, own.num_inference_steps, 0, "good",
+    ]  # fmt: skip
     site.http.post(f"/api/jobs/{job['id']}/stop")
+    given = site.pictures()
+    fast = site.ask(**given, quality="fast", seed=None)
+    assert fast["request"]["steps"] < own.num_inference_steps and 0 <= fast["request"]["seed"] < 2**31
+    assert site.wait(fast["id"])["outputs"][0]["evaluations"] <= 10
+    own_steps = site.ask(**given, quality="fast", steps=2, method="ddnm", seed=-1)["request"]
+    assert (own_steps["steps"], own_steps["method"]) == (2, "ddnm")
+
+
+def test_quality_strength_padding_and_average_are_the_requests(site) -> None:
+    given = {**site.pictures(), "method": "ddnm", "steps": 4}
+    plain = site.wait(site.ask(**given)["id"])["outputs"][0]
+    for more, evaluations in (
+        ({"average": 3}, 12),
+        ({"quality": "best"}, 32),
+        ({"strength": 0.5}, 2),
+        ({"padding": 8}, 4),
+    ):
+        job = site.wait(site.ask(**given, **more)["id"])
+        output = job["outputs"][0]
+        assert job["state"] == "done" and output["evaluations"] == evaluations, more
+        name, value = next(iter(more.items()))
+        sent = site.send(site.http.get(f"/api/pictures/{output['picture']}").content).json()
+        assert sent["settings"][name] == value and sent["settings"]["steps"] == 4
+        first, second = (pixels(site.http.get(f"/api/pictures/{one['picture']}").content) for one in (plain, output))
+        assert (first != second).any() and (first[hole() == 0] == second[hole() == 0]).all()
+    two = site.wait(site.ask(**given, quality="best", samples=2)["id"])["outputs"]
+    assert [one["evaluations"] for one in two] == [4, 4]  # best draws for a single answer alone
+    for more, words in (({"average": 65}, "average is at most 64"), ({"strength": 0}, "strength must be above 0"),
+                        ({"height": 64}, "height"), ({"seed": 2**60}, "seed is at most")):  # fmt: skip
+        answer = site.http.post("/api/jobs", json={**given, **more})
+        if answer.status_code == 201:  # what a model takes is known once it is loaded
+            ended = site.wait(answer.json()["id"])
+            assert ended["state"] == "failed" and words in ended["error"]
+        else:
+            assert words in answer.json()["detail"], answer.text
+
+
+def test_a_mask_is_read_by_the_rule_of_the_command_line(site) -> None:
+    dark = site.send(png(np.dstack([255 - hole()] * 3)), "mask.png").json()["id"]
+    read = {
+        kind: pixels(site.http.get(f"/api/pictures/{dark}/mask", params={"mask_is": kind}).content)
+        for kind in ("white", "black")
+    }
+    assert (read["black"] == (hole() > 0)).all() and (read["white"] == (hole() == 0)).all()
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[20:30, 20:30] = 200, 0, 0
+    answer = site.http.get(f"/api/pictures/{site.send(png(half)).json()['id']}/mask")
+    assert (pixels(answer.content)[20:30, 20:30]).all()
+    assert site.http.get(f"/api/pictures/{dark}/mask", params={"mask_is": "blue"}).status_code == 422
+    answer = site.http.get(f"/api/pictures/{dark}/mask", params={"mask_is": "alpha"})
+    assert answer.status_code == 409 and "no transparency" in answer.json()["detail"]
+
+
+def test_a_job_that_would_take_too_long_is_refused_beforehand(open_site) -> None:
+    site = open_site()
+    given = site.pictures()
+    speed = None
+    while speed is None:  # a sample of a second tells the speed
+        assert site.wait(site.ask(**given, method="ddnm", steps=400)["id"])["state"] == "done"
+        speed = site.http.app.state.store.speed("photo")
+    site = open_site(limits=Limits(seconds=5))  # which remembers it
+    assert site.wait(site.ask(**given, method="ddnm", steps=3)["id"])["state"] == "done"  # and has loaded the model
+    answer = site.http.post("/api/jobs", json={**given, "method": "lanpaint", "steps": 1000, "samples": 16})
+    assert answer.status_code == 409 and answer.json()["detail"].startswith("It would take ")
+    assert "a job may take 5 s here" in answer.json()["detail"]
+    assert site.wait(site.ask(**given, method="ddnm", steps=3)["id"])["state"] == "done"
 
 
 def test_a_result_is_a_picture_to_continue_from_and_to_extend(site) -> None:
@@ -130,6 +201,9 @@ def test_a_picture_is_shown_as_browsers_can(site) -> None:
         ({"prompt": "a spoon"}, 409, "reads no text"),
         ({"steps": 0}, 422, "steps"),
         ({"samples": 17}, 409, "at most 16"),
+        ({"fields": {"eta": [1]}}, 409, "eta"),
+        ({"fields": {"eta": {"a": 1}}}, 409, "eta"),
+        ({"method": "fmm", "fields": {"level": 10**400}}, 409, "fmm has no field"),
         ({"outpaint": [8000, 0, 0, 8000]}, 409, "pixels"),
         ({"outpaint": [-1, 0, 0, 0]}, 422, "outpaint"),
         ({"colour": "red"}, 422, "colour"),
@@ -139,7 +213,7 @@ def test_a_job_is_refused_in_a_sentence(shared: Site, change, status, words) -> 
     answer = shared.http.post("/api/jobs", json={**shared.given, "method": "ddnm", **change})
     assert answer.status_code == status, answer.text
     detail = answer.json()["detail"]
-    assert words in detail and detail.endswith(".") and str(shared.config.data) not in detail
+    assert words in detail and detail.endswith((".", "?")) and str(shared.config.data) not in detail
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +354,7 @@ def test_a_running_job_stops_and_keeps_the_last_prediction(site) -> None:
 
 def test_a_job_that_takes_too_long_fails(open_site) -> None:
     site = open_site(limits=Limits(seconds=0.2))
-    for _ in range(2):  # while the model is loaded, and after
+    for _ in range(2):  # right after the model was loaded, and later
         end = site.wait(site.ask(**site.pictures(), steps=1000)["id"])
         assert end["state"] == "failed" and " 0.2 s " in end["error"] and end["error"].endswith(".")
 
@@ -342,10 +416,13 @@ def test_openapi_describes_every_route(shared: Site) -> None:
     described = shared.http.get("/api/openapi.json").json()
     assert set(described["paths"]) == {
         "/api/options", "/api/pictures", "/api/pictures/{picture}", "/api/pictures/{picture}/about",
-        "/api/pictures/{picture}/view", "/api/jobs", "/api/jobs/{job}", "/api/jobs/{job}/stop",
-        "/api/jobs/{job}/events",
+        "/api/pictures/{picture}/view", "/api/pictures/{picture}/mask", "/api/jobs", "/api/jobs/{job}",
+        "/api/jobs/{job}/stop", "/api/jobs/{job}/events",
     }  # fmt: skip
-    from paintback.batch.job import Job
+    from paintback.painting.request import Request
+    from paintback.painting.request import options as entries
 
-    entries = described["components"]["schemas"]["JobRequest"]["properties"]
-    assert set(entries) == {*Job.__dataclass_fields__, "samples"}
+    schema = described["components"]["schemas"]["JobRequest"]["properties"]
+    assert list(schema) == [one.name for one in entries(Request) if "http" in one.where]
+    for name in ("strength", "padding", "average", "quality", "mask_is"):
+        assert name in schema and schema[name]["description"]

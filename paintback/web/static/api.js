@@ -29,12 +29,20 @@ export function addJob(job) {
   return json("/api/jobs", { method: "POST", body: JSON.stringify(job), headers: { "content-type": "application/json" } });
 }
 
+export const job = (id) => json(`/api/jobs/${id}`);
 export const stop = (id) => json(`/api/jobs/${id}/stop`, { method: "POST" });
 
 /** A picture as a bitmap; `view` is the server's rendition, for files that a browser cannot show. */
 export async function bitmap(id, view = false) {
   const blob = await (await call(`/api/pictures/${id}${view ? "/view" : ""}`)).blob();
   return createImageBitmap(blob);
+}
+
+/** A mask as white on black, read by the rule of the command line, and what is to be said of how it was read. */
+export async function mask(id, kind) {
+  const response = await call(`/api/pictures/${id}/mask${kind ? `?mask_is=${encodeURIComponent(kind)}` : ""}`);
+  const remark = decodeURIComponent(response.headers.get("x-remark") ?? "");
+  return { bitmap: await createImageBitmap(await response.blob()), remark };
 }
 
 /** Follows a job until it has ended; a server that comes back is found again by the browser itself. */

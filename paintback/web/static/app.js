@@ -1,10 +1,11 @@
 // The page: brings the picture, the settings, the server and the results together.
 
 import * as api from "./api.js";
-import { $, announce, clamp, hush, spoken, toast } from "./dom.js";
+import { $, announce, capital, clamp, hush, spoken, toast } from "./dom.js";
 import { Editor, TOOLS } from "./editor.js";
 import { Panel } from "./panel.js";
 import { Results } from "./results.js";
+import { forgetJob, keep, keepJob, recall } from "./session.js";
 
 const editor = new Editor($("canvas"));
 const panel = new Panel();
@@ -44,6 +45,7 @@ async function openPicture(picture, file = null) {
   if (!bitmap || bitmap.width !== picture.width || bitmap.height !== picture.height) bitmap = await api.bitmap(picture.id, true);
   closeResult();
   doc.picture = picture;
+  keep({ picture: picture.id, mask: null, frame: null });
   $("welcome").hidden = true;
   $("picture-name").textContent = `${picture.name}, ${picture.width} × ${picture.height}`;
   editor.open(bitmap);
@@ -63,8 +65,8 @@ async function restore(picture) {
     return picture;
   }
   await openPicture(original);
-  const mask = web.mask && web.mask !== "alpha" ? await api.bitmap(web.mask, true).catch(() => null) : null;
-  if (mask) editor.mask.load(mask);
+  const mask = web.mask && web.mask !== "alpha" ? await api.mask(web.mask, settings.mask_is).catch(() => null) : null;
+  if (mask) editor.mask.load(mask.bitmap);
   const [left, top, right, bottom] = settings.outpaint ?? [0, 0, 0, 0];
   editor.setFrame({ left, top, right, bottom });
   toast(`The settings${mask ? ", the picture and the mask" : " and the picture"} of ${picture.name} are back${but}.`,
@@ -138,13 +140,13 @@ const ACTIONS = {
   invert: () => editor.mask.invert(),
   grow: () => editor.mask.grow(4),
   clear: () => editor.mask.clear(),
-  load: () => pick($("mask-file"), (file) => guarded(async () => {
-    let bitmap = await createImageBitmap(file).catch(() => null);
-    if (!bitmap) bitmap = await api.bitmap((await api.upload(file, file.name)).id, true);
+  load: () => pick($("mask-file"), (file) => guarded(async () => { // read by the rule of the command line
+    const { bitmap, remark } = await api.mask((await api.upload(file, file.name)).id, $("mask-is").value);
     if (bitmap.width !== editor.picture.width || bitmap.height !== editor.picture.height) {
       throw new Error(`The mask is ${bitmap.width} × ${bitmap.height} and the picture ${editor.picture.width} × ${editor.picture.height}; give one of the same size.`);
     }
     editor.mask.load(bitmap);
+    if (remark) toast(capital(remark), { action: { label: "Change", run: () => { $("advanced").open = true; $("mask-is").focus(); } } });
   })),
   save: async () => {
     const link = document.createElement("a");
@@ -154,7 +156,12 @@ const ACTIONS = {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   },
 };
-const stem = () => doc.picture.name.replace(/\.[^.]*$/, "");
+/** A file's name without its suffix, and without what earlier results added to it. */
+function short(name) {
+  const added = new RegExp(`(-(trained|${panel.offers.methods.map((method) => method.name).join("|")})-[0-9]+)+$`);
+  return name.replace(/\.[^.]*$/, "").replace(added, "").slice(0, 60) || "picture";
+}
+const stem = () => short(doc.picture.name);
 
 function act(name) {
   if (name === "fit") return editor.fit();
@@ -196,7 +203,19 @@ editor.changed = () => {
   const { mask } = editor;
   for (const [name, list] of [["undo", mask.done], ["redo", mask.undone]]) document.querySelector(`[data-do=${name}]`).disabled = !list.length;
   panel.setFrame(editor.frame);
+  keep({ frame: editor.frame });
+  clearTimeout(keepMask.timer);
+  keepMask.timer = setTimeout(keepMask, 700);
 };
+
+/** Sends the mask once nothing has been drawn for a moment, so that a reload finds it. */
+async function keepMask() {
+  const { mask } = editor;
+  if (!mask || editor.path) return;
+  const id = mask.bounds() ? (await api.upload(await mask.toBlob(), `${stem()}-mask.png`).catch(() => null))?.id ?? null : null;
+  if (editor.mask === mask) keep({ mask: id });
+}
+$("panel").addEventListener("input", () => keep({ form: panel.state() }));
 panel.framed = (frame) => { if (editor.picture) editor.setFrame(frame); };
 
 // running
@@ -210,24 +229,38 @@ async function run() {
   if (!bounds && !framed) return toast("Paint over what shall be replaced, or extend the picture, then press Run.");
   const asked = panel.jobs();
   if (!asked.length) return toast("Tick the methods to compare first.");
-  const mine = (running = { jobs: [], stopped: false });
+  const mine = { jobs: [], stopped: false };
   closeResult();
   hush();
+  await follow(mine, async () => {
+    progress("Sending …", null);
+    const mask = bounds ? (await api.upload(await editor.mask.toBlob(), `${stem()}-mask.png`)).id : null;
+    const place = placeOf(doc.picture, editor.picture, frame, framed ? null : bounds);
+    keep({ mask, form: panel.state() });
+    for (const one of asked) {
+      const job = await api.addJob({ ...one, photo: doc.picture.id, mask });
+      mine.jobs.push(job);
+      results.expect(place, job);
+      keepJob({ id: job.id, bounds: framed ? null : bounds });
+    }
+    panel.used(mine.jobs.flatMap(({ request, outputs }) => (outputs.length ? outputs.map(({ seed }) => seed) : [request.seed, request.seed + request.samples - 1])));
+    if (asked.length > 1) results.openGrid(true);
+  });
+}
+
+/** What the results of a job have in common; `bounds` is the hole's, null for the whole picture. */
+function placeOf(picture, base, frame, bounds) {
+  return { picture, base, frame, around: (bitmap) => crop(bounds ?? [0, 0, bitmap.width, bitmap.height], bitmap) };
+}
+
+/** Follows jobs to their ends, once `begin` has asked for them. */
+async function follow(mine, begin = async () => {}) {
+  running = mine;
   busy(true);
   $("stage").scrollIntoView({ block: "nearest" });
   const made = [];
   try {
-    progress("Sending …", null);
-    const mask = bounds ? (await api.upload(await editor.mask.toBlob(), `${stem()}-mask.png`)).id : null;
-    const { picture } = doc, base = editor.picture;
-    const place = { picture, base, frame, around: (bitmap) => crop(framed ? [0, 0, bitmap.width, bitmap.height] : bounds, bitmap) };
-    for (const one of asked) {
-      const job = await api.addJob({ ...one, photo: picture.id, mask });
-      mine.jobs.push(job);
-      results.expect(place, job);
-    }
-    panel.used(mine.jobs.flatMap(({ request, outputs }) => (outputs.length ? outputs.map(({ seed }) => seed) : [request.seed, request.seed + request.samples - 1])));
-    if (asked.length > 1) results.openGrid(true);
+    await begin();
     for (const [number, job] of mine.jobs.entries()) made.push(...(await watch(job, number, mine)));
   } catch (error) {
     toast(error.message, { bad: true });
@@ -241,8 +274,46 @@ async function run() {
   busy(false);
   if (made.length) {
     announce(`Done: ${made.length} ${made.length === 1 ? "result" : "results"}.`);
-    if (asked.length === 1) show(made[0]);
+    if (mine.jobs.length === 1) show(made[0]);
   }
+}
+
+/** After a reload, or another day: the picture, its mask, the settings and the jobs, as far as the server has them. */
+async function comeBack() {
+  const state = { ...recall() };
+  if (!state.picture) return;
+  await ready;
+  const picture = await api.about(state.picture).catch(() => null);
+  if (!picture || doc.picture || running) return; // something else was opened meanwhile
+  if (state.form) panel.setState(state.form);
+  await openPicture(picture);
+  if (state.frame) editor.setFrame(state.frame);
+  const mask = state.mask && (await api.bitmap(state.mask, true).catch(() => null));
+  if (mask) editor.mask.load(mask);
+  const bases = new Map([[picture.id, { picture, base: editor.picture }]]), alive = [];
+  for (const { id, bounds } of state.jobs ?? []) {
+    const job = await api.job(id).catch(() => null), photo = job?.request.photo;
+    if (job && !bases.has(photo)) {
+      const other = await api.about(photo).catch(() => null);
+      bases.set(photo, other && { picture: other, base: await api.bitmap(photo, true) });
+    }
+    const known = job && bases.get(photo);
+    if (!known) {
+      forgetJob(id);
+      continue;
+    }
+    const [left, top, right, bottom] = job.request.outpaint;
+    keepJob({ id, bounds });
+    results.expect(placeOf(known.picture, known.base, { left, top, right, bottom }, bounds), job);
+    for (const output of job.outputs) {
+      const tile = results.of(job).find((one) => one.number === output.number);
+      tile.asked = true;
+      results.add(tile, output, await api.bitmap(output.picture));
+    }
+    if (job.state === "waiting" || job.state === "running") alive.push(job);
+    else results.drop(job);
+  }
+  if (alive.length && !running) await follow({ jobs: alive, stopped: false });
 }
 
 /** Follows one job to its end; gives the tiles that came. */
@@ -338,7 +409,7 @@ function show(tile) {
   setSpread(false);
   const link = $("download");
   link.href = api.pictureUrl(tile.output.picture);
-  link.download = `${tile.run.picture.name.replace(/\.[^.]*$/, "")}-${tile.job.request.method}-${tile.output.seed}.png`;
+  link.download = `${short(tile.run.picture.name)}-${tile.job.request.method}-${tile.output.seed}.png`;
 }
 
 function closeResult() {
@@ -362,6 +433,16 @@ async function setSpread(on) {
   }
 }
 
+/** Copies the result that is looked at, as a picture. */
+async function copy() {
+  const tile = results.selected;
+  if (!tile) return;
+  if (!navigator.clipboard?.write) throw new Error("This browser copies pictures from https and this machine's own addresses only; download it.");
+  const blob = fetch(api.pictureUrl(tile.output.picture)).then((response) => response.blob());
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+  toast("The result is on the clipboard.");
+}
+
 async function continueFrom() {
   const tile = results.selected;
   if (!tile) return;
@@ -378,6 +459,12 @@ editor.split = split;
 $("slider").addEventListener("input", () => { editor.shown.split = $("slider").valueAsNumber / 100; editor.draw(); });
 $("spread").addEventListener("click", () => guarded(() => setSpread($("spread").getAttribute("aria-pressed") !== "true")));
 $("continue").addEventListener("click", () => guarded(continueFrom));
+$("copy").addEventListener("click", () => guarded(copy));
+$("zoom").addEventListener("click", () => (editor.view.fitted ? editor.zoom(1 / editor.view.scale) : editor.fit()));
+editor.viewed = (scale) => {
+  const text = `${scale < 0.0995 ? (scale * 100).toFixed(1) : Math.round(scale * 100)} %`;
+  if ($("zoom").textContent !== text) $("zoom").textContent = text;
+};
 $("back").addEventListener("click", () => { closeResult(); $("canvas").focus(); });
 $("toast-close").addEventListener("click", hush);
 $("keys-open").addEventListener("click", () => $("keys").showModal());
@@ -433,6 +520,7 @@ addEventListener("keydown", (event) => {
   if (typing || event.altKey) return;
   if (command) {
     const key = event.key.toLowerCase();
+    if (key === "c" && results.selected && !String(getSelection())) { event.preventDefault(); guarded(copy); }
     if (key === "z" || key === "y") { event.preventDefault(); act(key === "y" || event.shiftKey ? "redo" : "undo"); }
     return;
   }
@@ -457,7 +545,7 @@ addEventListener("keyup", (event) => {
   }
 });
 addEventListener("blur", () => { editor.panning = false; tab = null; original(false); });
-addEventListener("beforeunload", (event) => { if (running) event.preventDefault(); });
 
 setTool(TOOLS[0]);
 setSize(24);
+guarded(comeBack);

@@ -9,6 +9,9 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A sentence that begins with a capital and ends without its full stop. */
+export const capital = (text) => text.replace(/^./, (first) => first.toUpperCase()).replace(/\.$/, "");
+
 /** A canvas that is not on the page. */
 export function canvasOf(width, height) {
   return make("canvas", { width: Math.max(1, Math.round(width)), height: Math.max(1, Math.round(height)) });

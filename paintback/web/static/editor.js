@@ -27,6 +27,7 @@ export class Editor {
     this.pointers = new Map();
     this.changed = () => {}; // mask or frame
     this.split = () => {}; // the divider was dragged
+    this.viewed = () => {}; // at which scale
     this.check = null;
     new ResizeObserver(() => this.resize()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.check = null; this.draw(); });
@@ -134,6 +135,7 @@ export class Editor {
     c.setTransform(1, 0, 0, 1, 0, 0);
     c.clearRect(0, 0, this.canvas.width, this.canvas.height);
     if (!this.picture) return;
+    this.viewed(scale);
     c.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
     c.imageSmoothingEnabled = scale < 3;
     c.imageSmoothingQuality = "high";

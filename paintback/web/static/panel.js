@@ -1,9 +1,13 @@
 // The settings: what the server offers, and the job that the form says.
 
-import { $, make } from "./dom.js";
+import { $, capital, make } from "./dom.js";
 
-const capital = (text) => text.replace(/^./, (first) => first.toUpperCase()).replace(/\.$/, "");
 const SIDES = ["left", "top", "right", "bottom"];
+// Entries of a job that the page has controls of its own for, and those that everybody sees; the rest are Advanced.
+const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint"];
+const EVERYDAY = ["prompt", "negative_prompt", "quality", "samples"];
+const LABELS = { negative_prompt: "Not wanted", grow: "Grow the mask", blur: "Blend the seam", mask_is: "An uploaded mask is", guidance: "Guidance", true_cfg_scale: "True guidance" };
+const id = (name) => name.replaceAll("_", "-");
 
 export class Panel {
   constructor() {
@@ -23,7 +27,10 @@ export class Panel {
     this.offers = offers;
     $("model").replaceChildren(...offers.models.map(({ name }) => make("option", { value: name, textContent: name })));
     $("model").value = offers.models.some(({ name }) => name === "photo") ? "photo" : offers.models[0].name;
+    this.entries = offers.entries.filter(({ name }) => !OWN.includes(name));
+    for (const entry of this.entries) $(EVERYDAY.includes(entry.name) ? "everyday" : "more").append(this.entry(entry));
     $("samples").max = offers.limits.samples;
+    $("steps").max = offers.limits.steps;
     $("method").replaceChildren(...offers.methods.map(({ name }) => make("option", { value: name, textContent: name })));
     $("compare-methods").replaceChildren(...offers.methods.map(({ name, title, gradients }) => make("label",
       { title: `${title}${gradients ? " (needs gradients: slower)" : ""}` },
@@ -35,12 +42,11 @@ export class Panel {
   get method() { return this.offers.methods.find(({ name }) => name === $("method").value); }
 
   chooseModel() {
-    const { title, takes_text, trained, method, steps, grey } = this.model;
+    const { title, trained, method, grey, without } = this.model;
     $("model-help").textContent = `${capital(title)}.${grey ? " Grey pictures only." : ""}`;
-    $("text-group").hidden = !takes_text;
+    for (const { name } of this.entries) $(id(name)).closest(".entry").hidden = without.includes(name);
     $("method-group").hidden = $("fields-group").hidden = trained;
     if (!trained) $("method").value = method;
-    $("steps").value = steps;
     this.chooseMethod();
     this.chooseCompare();
   }
@@ -51,6 +57,50 @@ export class Panel {
     $("method-help").textContent = `${capital(title.replace(/^[^:]*: /, ""))}${gradients ? ". Needs gradients: slower." : "."}`;
     const own = name === this.model.method ? this.model.fields : {};
     $("fields").replaceChildren(...fields.map((field) => this.field({ ...field, default: own[field.name] ?? field.default })));
+  }
+
+  /** A control for an entry of a job, as the server's schema has it. */
+  entry({ name, kind, default: value, nullable, low, above, high, choices, pattern, help }) {
+    const label = LABELS[name] ?? capital(name.replaceAll("_", " ")), helped = `${id(name)}-help`;
+    const shown = make("p", { className: "help", id: helped, textContent: `${capital(help)}.` });
+    if (kind === "choice" && EVERYDAY.includes(name)) { // one of few: buttons
+      const buttons = choices.map((choice) => make("label", {}, make("input", { type: "radio", name: id(name), value: choice, checked: choice === value }), make("span", { textContent: capital(choice) })));
+      const group = make("fieldset", { id: id(name), className: "buttons" }, make("legend", { textContent: label }), make("div", {}, ...buttons));
+      group.setAttribute("aria-describedby", helped);
+      return make("div", { className: "entry" }, group, shown);
+    }
+    let input;
+    if (kind === "flag") input = make("input", { type: "checkbox", checked: value });
+    else if (kind === "choice") {
+      input = make("select", {}, ...(nullable ? [make("option", { value: "", textContent: "automatic" })] : []), ...choices.map((choice) => make("option", { value: choice, textContent: choice })));
+    } else if (kind === "text") input = name === "prompt" ? make("textarea", { rows: 2 }) : make("input", { pattern: pattern ?? ".*" });
+    else {
+      input = make("input", { type: "number", step: kind === "int" ? 1 : "any", required: !nullable });
+      for (const [limit, bound] of [["min", low ?? above], ["max", high]]) if (bound !== null) input[limit] = bound;
+      if (above !== null) input.addEventListener("input", () => input.setCustomValidity(input.valueAsNumber <= above ? `Give a number above ${above}.` : ""));
+    }
+    input.id = id(name);
+    if (kind !== "flag") input.value = value ?? "";
+    if (nullable && kind !== "choice") input.placeholder = kind === "text" ? "" : "automatic";
+    input.setAttribute("aria-describedby", helped);
+    const labelled = kind === "flag" ? make("label", { className: "check" }, input, ` ${label}`) : make("label", {}, `${label} `, input);
+    return make("div", { className: "entry" }, labelled, shown);
+  }
+
+  /** What the control of an entry says, null where it is left open. */
+  value({ name, kind }) {
+    const control = $(id(name));
+    if (control.tagName === "FIELDSET") return control.querySelector(":checked").value;
+    if (kind === "flag") return control.checked;
+    if (control.value === "") return null;
+    return kind === "int" || kind === "float" ? control.valueAsNumber : control.value;
+  }
+
+  put({ name, kind }, value) {
+    const control = $(id(name));
+    if (control.tagName === "FIELDSET") for (const one of control.querySelectorAll("input")) one.checked = one.value === value;
+    else if (kind === "flag") control.checked = value;
+    else control.value = value ?? "";
   }
 
   field({ name, type, default: value, low, high, choices, help }) {
@@ -69,7 +119,7 @@ export class Panel {
       input.value = value ?? "";
       input.required = value !== null;
     }
-    Object.assign(input.dataset, { field: name, type });
+    Object.assign(input.dataset, { field: name, type, given: JSON.stringify(value ?? null) });
     const range = low !== null && high !== null ? `, ${low} to ${high}` : low !== null ? `, from ${low}` : high !== null ? `, up to ${high}` : "";
     const shown = make("p", { className: "help", id, textContent: capital(help) + (type === "bool" || type === "choice" ? "" : range) });
     input.setAttribute("aria-describedby", id);
@@ -101,33 +151,28 @@ export class Panel {
 
   /** The jobs that the form asks for, without the picture: one, or one for each method that is compared. */
   jobs() {
-    const number = (id) => ($(id).value === "" ? null : $(id).valueAsNumber);
-    const { takes_text, trained, name } = this.model;
+    const { trained, name, without, method: own } = this.model;
     const compared = $("compare").checked && !trained ? this.ticked() : null;
-    const seed = number("seed") ?? (compared && compared.length > 1 ? Math.floor(Math.random() * 2 ** 31) : null);
-    const common = {
-      model: name,
-      steps: number("steps"),
-      samples: number("samples"),
-      seed,
-      grow: number("grow") ?? 0,
-      blur: number("blur") ?? 0,
-      outpaint: SIDES.map((side) => document.querySelector(`[data-side=${side}]`).valueAsNumber || 0),
-      ...(takes_text ? { prompt: $("prompt").value || null, negative_prompt: $("negative-prompt").value || null, guidance: number("guidance") } : {}),
-    };
-    if (compared) return compared.map((method) => ({ ...common, method }));
-    return [trained ? common : { ...common, method: $("method").value, fields: this.fields() }];
+    const seed = $("seed").value === "" ? (compared && compared.length > 1 ? Math.floor(Math.random() * 2 ** 31) : null) : $("seed").valueAsNumber;
+    const common = { model: name, seed, outpaint: SIDES.map((side) => document.querySelector(`[data-side=${side}]`).valueAsNumber || 0) };
+    for (const entry of this.entries) {
+      if (entry.name === "mask_is" || without.includes(entry.name)) continue; // what is painted here is white on black
+      const value = this.value(entry);
+      if (value !== null && value !== entry.default) common[entry.name] = value;
+    }
+    if (compared) return compared.map((method) => ({ ...common, method: method === own ? null : method }));
+    if (trained) return [common];
+    // left to the server where it is the model's own, which knows the fields and steps that go with it
+    return [{ ...common, method: $("method").value === own ? null : $("method").value, fields: this.fields() }];
   }
 
-  /** The method's fields as set; those at their default are left out, so that a preset may move them. */
+  /** The method's fields that were changed. */
   fields() {
     const values = {};
-    const defaults = Object.fromEntries(this.method.fields.map((field) => [field.name, field.default]));
     for (const input of $("fields").querySelectorAll("[data-field]")) {
-      const { field, type } = input.dataset;
-      if (type === "bool") values[field] = input.checked;
-      else if (input.value !== "") values[field] = type === "choice" ? input.value : input.valueAsNumber;
-      if (values[field] === defaults[field]) delete values[field];
+      const { field, type, given } = input.dataset;
+      const value = type === "bool" ? input.checked : input.value === "" ? null : type === "choice" ? input.value : input.valueAsNumber;
+      if (JSON.stringify(value) !== given) values[field] = value;
     }
     return values;
   }
@@ -150,12 +195,28 @@ export class Panel {
         else input.value = value ?? "";
       }
     } else if (settings.method !== "trained") missing.push(`the method ${settings.method}`);
-    for (const [id, value] of [["steps", settings.steps], ["seed", settings.seed], ["grow", settings.grow], ["blur", settings.blur],
-      ["prompt", settings.prompt], ["negative-prompt", settings.negative_prompt], ["guidance", settings.guidance]]) {
-      if (value !== undefined) $(id).value = value ?? "";
-    }
+    if (settings.seed !== undefined) $("seed").value = settings.seed ?? "";
+    for (const entry of this.entries) if (settings[entry.name] !== undefined) this.put(entry, settings[entry.name]);
     $("samples").value = 1; // a PNG is one sample
     return missing;
+  }
+
+  /** All controls as they are, to be put back after a reload. */
+  state() {
+    return {
+      model: $("model").value, method: $("method").value, seed: $("seed").value, compare: $("compare").checked ? this.ticked() : null,
+      advanced: $("advanced").open, fields: this.fields(), entries: Object.fromEntries(this.entries.map((entry) => [entry.name, this.value(entry)])),
+    };
+  }
+
+  setState({ model, method, seed, compare, advanced, fields, entries }) {
+    this.restore({ model, method, fields, seed: seed === "" ? null : seed, ...entries });
+    this.put({ name: "samples", kind: "int" }, entries.samples);
+    $("advanced").open = advanced;
+    if (!compare) return;
+    $("compare").checked = true;
+    this.tick(compare);
+    this.chooseCompare();
   }
 
   used(seeds) {

@@ -86,6 +86,7 @@ export class Results {
   openGrid(open) {
     $("grid").hidden = !open;
     $("strip").hidden = open;
+    $("bar").hidden = open || !this.selected; // it would lie over the grid
     $("grid-open").setAttribute("aria-pressed", String(open));
   }
 }
