@@ -35,7 +35,7 @@ def pictures(path: Path, mask: Image.Image) -> Sequence[object]:
         mask_blur=2,
     )
     cost: float = out.evaluations + out.vjps + out.seconds
-    seeds: list[int] = out.seeds
+    seeds: list[int | None] = out.seeds
     print(cost, seeds, out.peak_memory_bytes, out.settings["method"], out.stopped)
     images: Sequence[object] = out.images
     return images
