@@ -1,7 +1,7 @@
 """Hole metrics on photographs, beside the classical fillers of OpenCV and scikit-image.
 
-For every photograph one crop from its middle is taken, masks are laid over it (scratches 2 pixels wide, overprint of
-text, a box, a strip along the right side, scattered pixels), and every filler paints it back. Reported are PSNR in the
+For every photograph one crop from its middle is taken, or the whole of it, masks are laid over it (`KINDS`), and every
+filler paints it back. Reported are PSNR in the
 hole and LPIPS of the crop. Of the diffusion model both a single sample (mean over samples of the metric) and the mean
 of the samples (metric of the mean picture) are reported: a posterior sample alone pays up to 3 dB against the mean.
 
@@ -34,7 +34,8 @@ __all__ = ["KINDS", "HoleScore", "compare_holes", "crops", "mask_set", "steps_wi
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-KINDS = ("scratches", "text", "box", "strip", "scattered")
+KINDS = ("scratches", "text", "box", "strip", "scattered", "dust", "ellipse", "wide-ellipse", "quarter", "outpaint")
+SIZED = KINDS[:5]  # those that take a size
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
@@ -99,13 +100,17 @@ def mask_set(
         seed: of places.
         kinds: of `KINDS`.
         sizes: sides of squares, pixels; see the head of this file. None: six scratches, text 18 pixels high all over,
-            a box of 32 pixels, the right half, every other pixel at random.
+            a box of 32 pixels, the right half, every other pixel at random; sixty specks of 2 to 8 pixels, ellipses
+            64 and 118 pixels high in the middle, the middle box of half the sides, a tenth of the short side all
+            around.
 
     Raises:
-        ValueError: for an unknown kind, or a size that does not leave a part of the crop.
+        ValueError: for an unknown kind, one that takes no size, or a size that does not leave a part of the crop.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"Unknown kind of hole {unknown[0]!r}; valid are {', '.join(KINDS)}.")
+    if sizes and (fixed := [kind for kind in kinds if kind not in SIZED]):
+        raise ValueError(f"Holes of the kind {fixed[0]!r} take no size; those that do are {', '.join(SIZED)}.")
     if sizes and not 0 < min(sizes) <= max(sizes) < min(shape):
         raise ValueError(
             f"Sizes of holes must lie between 1 and the crop's {min(shape) - 1} pixels; got {list(sizes)}."
@@ -119,8 +124,33 @@ def mask_set(
         "box": generators.box(shape, rng, size=(32, 32)),
         "strip": generators.half(shape),
         "scattered": _scattered(shape, rng, shape[0] * shape[1] // 2),
+        "dust": _dust(shape, rng),
+        "ellipse": _ellipse(shape, 64),
+        "wide-ellipse": _ellipse(shape, 118),
+        "quarter": generators.box(shape, size=(shape[0] // 2, shape[1] // 2)),
+        "outpaint": _frame(shape, min(shape) // 10),
     }
     return {kind: made[kind] for kind in kinds}
+
+
+def _dust(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    mask = np.zeros(shape, bool)
+    for y, x, radius in zip(*(rng.uniform(0, side, 60) for side in shape), rng.uniform(1, 4, 60), strict=True):
+        mask |= (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= radius**2
+    return mask
+
+
+def _ellipse(shape: tuple[int, int], height: int) -> Mask:
+    """In the middle, broader than high by 15 %."""
+    rows, columns = (np.arange(side) + 0.5 - side / 2 for side in shape)
+    return np.asarray((rows[:, None] / (height / 2)) ** 2 + (columns / (1.15 * height / 2)) ** 2 < 1)
+
+
+def _frame(shape: tuple[int, int], width: int) -> Mask:
+    mask = np.ones(shape, bool)
+    mask[width:-width, width:-width] = False
+    return mask
 
 
 def _sized(kind: str, size: int, shape: tuple[int, int], seed: int) -> Mask:
@@ -164,13 +194,16 @@ def steps_within(method: Method, evaluations: int) -> int:
 
 
 def crops(folder: Path, size: int, limit: int | None) -> Iterator[tuple[str, Pixels]]:
-    """Name and middle, (size, size, 3), of the first pictures of a folder.
+    """Name and middle, (size, size, 3), of the first pictures of a folder; size 0 takes them whole.
 
     Raises:
         ValueError: if one is smaller.
     """
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)[:limit]:
         pixels = read_picture(path).to_uint8().pixels
+        if size == 0:
+            yield path.name, pixels
+            continue
         top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
         if min(top, left) < 0:
             raise ValueError(f"{path} is smaller than {size} x {size} pixels; take a smaller --crop.")
@@ -202,7 +235,7 @@ def compare_holes(
         lpips: weights file; None leaves LPIPS out.
         num_inference_steps: grid intervals, for all or by the methods' names.
         samples: of every hole.
-        crop: side of the crops, pixels.
+        crop: side of the crops, pixels; 0 for whole pictures.
         seed: of masks and samples.
         kinds: of holes, of `KINDS`.
         sizes: of every kind; see `mask_set`.
@@ -221,7 +254,7 @@ def compare_holes(
     rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     given = num_inference_steps
     steps = given if isinstance(given, Mapping) else dict.fromkeys(methods, given)
-    mask_set((crop, crop), seed, kinds, sizes)  # complains before anything is painted
+    mask_set((crop or 256, crop or 256), seed, kinds, sizes)  # complains before anything is painted
     inpainter.set_progress_bar_config(disable=True)
 
     def score(mask: str, filler: str, truth: Pixels, filled: Any, hole: Mask, cost: tuple[float, ...]) -> None:

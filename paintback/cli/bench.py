@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -185,10 +185,21 @@ def _check_labels(methods: dict[str, Method]) -> None:
 )
 @click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Grid intervals.")
 @click.option("--evaluations", type=click.IntRange(1), help="In place of --steps: as many steps as this pays for.")
-@click.option("--kinds", default="scratches,text,box", show_default=True, help="Of holes; also strip and scattered.")
+@click.option(
+    "--kinds",
+    default="scratches,text,box",
+    show_default=True,
+    help="Of holes; also strip, scattered, dust, ellipse, wide-ellipse, quarter and outpaint.",
+)
 @click.option("--sizes", help="Of every kind: holes of as many pixels as squares of these sides have.")
 @click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Of every hole.")
-@click.option("--crop", type=click.IntRange(32), default=128, show_default=True, help="Side of the crops, pixels.")
+@click.option(
+    "--crop",
+    type=click.IntRange(0),
+    default=128,
+    show_default=True,
+    help="Side of the crops, pixels; 0: whole pictures.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of masks and samples.")
 @click.option("--limit", type=click.IntRange(1), help="How many pictures.  [default: all]")
 @click.option("--classical/--no-classical", default=True, show_default=True, help="Run OpenCV and scikit-image too.")
@@ -198,29 +209,15 @@ def _check_labels(methods: dict[str, Method]) -> None:
     help="Weights of LPIPS (safetensors).  [default: PSNR alone]",
 )
 @click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), help="Folder for what was painted.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the network.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 def holes(
-    photos: Path,
-    model: str,
-    texts: Sequence[str],
-    steps: int,
-    evaluations: int | None,
-    kinds: str,
-    sizes: str | None,
-    samples: int,
-    crop: int,
-    seed: int,
-    limit: int | None,
-    classical: bool,
-    lpips: Path | None,
-    pictures: Path | None,
-    threads: int | None,
-    form: Format,
+    photos: Path, model: str, texts: Sequence[str], kinds: str, sizes: str | None, form: Format, **given: Any
 ) -> None:
     """Paint back holes in photographs and score PSNR and LPIPS in them."""
     chosen_methods = {text: method_of(text) for text in texts}
-    missing = [name for name in ("cv2", "skimage") if classical and importlib.util.find_spec(name) is None]
+    missing = [name for name in ("cv2", "skimage") if given["classical"] and importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
             f"The classical fillers need {' and '.join(missing)}; install them with `pip install 'paintback[bench]'`, "
@@ -231,24 +228,19 @@ def holes(
     from paintback.bench import holes as suite
     from paintback.tasks.inpaint import Inpainter
 
+    threads, steps, evaluations, dtype = (given.pop(name) for name in ("threads", "steps", "evaluations", "dtype"))
     if threads is not None:
         torch.set_num_threads(threads)
     scores = suite.compare_holes(
         photos,
-        Inpainter.from_pretrained(model),
+        Inpainter.from_pretrained(model, torch_dtype=None if dtype is None else getattr(torch, dtype)),
         chosen_methods,
-        lpips=lpips,
         num_inference_steps=steps
         if evaluations is None
         else {label: suite.steps_within(method, evaluations) for label, method in chosen_methods.items()},
         kinds=_split(kinds),
         sizes=[] if sizes is None else _numbers(sizes, "--sizes"),
-        samples=samples,
-        crop=crop,
-        seed=seed,
-        limit=limit,
-        classical=classical,
-        pictures=pictures,
+        **given,
     )
     if not scores:
         raise ValueError(f"{photos} holds no picture ({', '.join(suite.SUFFIXES)}).")

@@ -9,7 +9,7 @@ import click
 
 from paintback.cli.output import Format, emit, format_option, quiet_option
 from paintback.cli.train_classifier import classifier
-from paintback.cli.train_prior import loss, prior
+from paintback.cli.train_prior import loss, parse_range, pictures_of, prior
 
 __all__ = ["parse_range", "train"]
 
@@ -19,19 +19,16 @@ def train() -> None:
     """Train a model of your own."""
 
 
-def parse_range(text: str | None) -> tuple[int, int] | None:
-    """The pictures that --only names, as (first, end)."""
-    if text is None:
-        return None
-    first, _, end = text.partition(":")
-    if not first.isdecimal() or not end.isdecimal():
-        raise ValueError(f"--only takes two whole numbers, such as 0:5000; got {text!r}.")
-    return int(first), int(end)
-
-
 @train.command()
 @click.option("--model", required=True, help="Whose guidance: a model's name, or the path of its weights.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
+@click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of pictures, an IDX file, or a pack (.bin with a .csv beside it); packs may be repeated.",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Of packs: JSON of weights by source.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
 @click.option(
     "--actor",
@@ -78,20 +75,7 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
 @click.option("--only", metavar="A:B", help="Of an IDX file, the pictures from A to B - 1.")
 @format_option
 @quiet_option
-def aid(
-    model: str,
-    data: Path,
-    out: Path,
-    size: int,
-    resume: bool,
-    threads: int | None,
-    only: str | None,
-    form: Format,
-    quiet: bool,
-    lr: float,
-    sigma_low: float,
-    **recipe: Any,
-) -> None:
+def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Format, quiet: bool, **recipe: Any) -> None:
     """Train AID's guidance beside a model; `--method aid --set guidance=OUT/aid.safetensors` uses it.
 
     OUT also holds log.jsonl, the learning curve on held-out masks. The run can be stopped at any time and resumed.
@@ -101,12 +85,12 @@ def aid(
     from paintback.models import load
     from paintback.models.guidance import GuidanceConfig
     from paintback.training.aid import AidTraining, export_guidance, train_aid
-    from paintback.training.data import open_pictures
 
+    threads, lr, sigma_low = (recipe.pop(name) for name in ("threads", "lr", "sigma_low"))
     if threads is not None:
         torch.set_num_threads(threads)
     backbone = load(model)
-    pictures = open_pictures(data, size=size, only=parse_range(only))
+    pictures = pictures_of(data, **{name: recipe.pop(name) for name in ("size", "only", "weights")})
     budget = sum(p.numel() for p in backbone.network.parameters()) / 100 if backbone.network is not None else 55_000
     training = AidTraining(learning_rate=lr, mirrored=recipe["actor"] == "score" and recipe["batch"] % 2 == 0, **recipe)
     weights = train_aid(

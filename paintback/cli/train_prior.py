@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from paintback.cli.output import Format, emit, format_option, quiet_option
 if TYPE_CHECKING:
     from paintback.training.data import Pictures
 
-__all__ = ["loss", "prior"]
+__all__ = ["loss", "parse_range", "pictures_of", "prior"]
 
 # The shipped models' recipes: what `train prior` takes where an option is left out.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -93,7 +94,7 @@ def prior(
     widths = recipe_of["widths"] if given["widths"] is None else _numbers("--widths", given["widths"])
     if given["threads"] is not None:
         torch.set_num_threads(given["threads"])
-    pictures = _pictures(data, given)
+    pictures = pictures_of(data, **{name: given[name] for name in ("size", "weights", "sizes", "device")})
     network = UNetConfig(
         channels=pictures.channels,
         widths=widths,
@@ -114,26 +115,45 @@ def prior(
     emit(form, {"weights": str(weights), "pictures": pictures.count}, str(weights))
 
 
-def _pictures(data: tuple[Path, ...], given: dict[str, Any]) -> Pictures:
-    """What `--data` names: packs, or one folder or IDX file."""
+def parse_range(text: str | None) -> tuple[int, int] | None:
+    """The pictures that --only names, as (first, end)."""
+    if text is None:
+        return None
+    first, _, end = text.partition(":")
+    if not first.isdecimal() or not end.isdecimal():
+        raise ValueError(f"--only takes two whole numbers, such as 0:5000; got {text!r}.")
+    return int(first), int(end)
+
+
+def pictures_of(data: Sequence[Path], *, only: str | None = None, **given: Any) -> Pictures:
+    """What `--data` names: packs, or one folder or IDX file.
+
+    Args:
+        data: paths.
+        only: A:B, of an IDX file.
+        **given: size; and of packs weights, sizes and device, as the options have them.
+
+    Raises:
+        ValueError: for options that do not go with the data.
+    """
     from paintback.training.data import open_pictures
     from paintback.training.packs import PackPictures, is_pack, read_weights
 
     packs = [path for path in data if is_pack(path)]
     if len(packs) < len(data):
-        if len(data) > 1 or given["weights"] is not None or given["sizes"] is not None:
-            raise ValueError(
-                "Several --data, --weights and --sizes go with packs, each a .bin with its .csv beside it."
-            )
-        if given["device"] != "cpu":
+        if len(data) > 1 or given.get("weights") is not None or given.get("sizes") is not None:
+            raise ValueError("Several --data, --weights and --sizes go with packs, each a .bin with a .csv beside it.")
+        if given.get("device", "cpu") != "cpu":
             raise ValueError("Training on another device than the CPU takes packs; give --data PACK.bin.")
-        return open_pictures(data[0], size=given["size"])
+        return open_pictures(data[0], size=given["size"], only=parse_range(only))
+    if only is not None:
+        raise ValueError("--only goes with an IDX file; leave it out for packs.")
     return PackPictures(
         packs,
-        weights=None if given["weights"] is None else read_weights(given["weights"]),
+        weights=None if given.get("weights") is None else read_weights(given["weights"]),
         size=given["size"],
-        sizes=None if given["sizes"] is None else _numbers("--sizes", given["sizes"]),
-        device=given["device"],
+        sizes=None if given.get("sizes") is None else _numbers("--sizes", given["sizes"]),
+        device=given.get("device", "cpu"),
     )
 
 
@@ -148,13 +168,12 @@ def loss(model: str, data: Path, batches: int, seed: int, form: Format) -> None:
     from paintback import models
     from paintback.models.embedded import EmbeddedModel
     from paintback.models.unet import UNet
-    from paintback.training.data import open_pictures
     from paintback.training.prior import held_out_loss
 
     loaded = models.load(model)
     assert isinstance(loaded, EmbeddedModel)
     assert isinstance(loaded.network, UNet)
-    pictures = open_pictures(data, size=loaded.training_size)
+    pictures = pictures_of([data], size=loaded.training_size)
     value = held_out_loss(loaded.network, pictures, batches=batches, seed=seed)
     emit(form, {"model": model, "loss": value, "pictures": batches * 64}, f"{value:.4f}")
 

@@ -64,9 +64,9 @@ class Policy:
         batch_pixels: samples are split so that a batch holds at most this many cells.
     """
 
-    widest: int = 32
+    widest: int = 64
     context: int = 32
-    refine_from: float = 0.5
+    refine_from: float = 2.0
     multiple: int = 8
     batch_pixels: int = 2**21
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from paintback import methods
-from paintback.bench.holes import KINDS, mask_set, steps_within
+from paintback.bench.holes import KINDS, SIZED, crops, mask_set, steps_within
 
 
 @pytest.mark.parametrize("size", [8, 16, 24])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SIZED)
 def test_a_size_says_how_much_is_hidden(kind: str, size: int) -> None:
     (mask,) = mask_set((96, 64), 3, [kind], [size]).values()
     assert mask.shape == (96, 64)
@@ -33,6 +36,15 @@ def test_sets_have_names_and_seeds() -> None:
     more = mask_set((128, 128), 0, KINDS)
     assert all(np.array_equal(mask, more[kind]) for kind, mask in usual.items())
     assert more["strip"].sum() == more["scattered"].sum() == 128 * 64
+    assert more["quarter"].sum() == 64 * 64 and more["outpaint"].sum() == 128**2 - 104**2
+    assert (more["ellipse"].any(1).sum(), more["wide-ellipse"].any(1).sum()) == (64, 118)
+    assert 60 * 4 < more["dust"].sum() < 60 * 55
+
+
+def test_whole_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (70, 40), (1, 2, 3)).save(tmp_path / "a.png")
+    assert [(name, pixels.shape) for name, pixels in crops(tmp_path, 0, None)] == [("a.png", (40, 70, 3))]
+    assert [pixels.shape for _, pixels in crops(tmp_path, 32, None)] == [(32, 32, 3)]
 
 
 def test_text_ends_where_the_crop_does() -> None:
@@ -40,9 +52,9 @@ def test_text_ends_where_the_crop_does() -> None:
     assert 0 < mask.sum() < 40**2
 
 
-@pytest.mark.parametrize(("kinds", "sizes"), [(["star"], []), (["box"], [0]), (["box"], [64])])
+@pytest.mark.parametrize(("kinds", "sizes"), [(["star"], []), (["box"], [0]), (["box"], [64]), (["dust"], [8])])
 def test_what_does_not_fit(kinds: list[str], sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"valid are scratches, text|between 1 and the crop's 63"):
+    with pytest.raises(ValueError, match=r"valid are scratches, text|between 1 and the crop's 63|take no size"):
         mask_set((64, 64), 0, kinds, sizes)
 
 
