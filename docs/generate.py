@@ -58,6 +58,9 @@ sys.path.insert(0, str(ROOT))
 from paintback import methods  # noqa: E402 - the path comes first
 from paintback.cli import fields  # noqa: E402
 from paintback.methods.base import Method  # noqa: E402
+from paintback.painting.request import Asked, LayersRequest, Request, SuperresRequest, options  # noqa: E402
+
+REQUESTS: dict[str, type[Asked]] = {"inpaint": Request, "superres": SuperresRequest, "layers": LayersRequest}
 
 # ------------------------------------------------------------------------------------------------------- docstrings
 
@@ -418,6 +421,19 @@ def families() -> str:
     return "\n".join(rows) + "\n"
 
 
+def optiontable(kind: type[Asked]) -> str:
+    """The options of a request at the command line."""
+    rows = ["| option | what it does | default |", "|---|---|---|"]
+    for one in options(kind):
+        if "cli" in one.where and one.group != "file":
+            shown = one.metavar or "|".join(one.choices)
+            flag = f"`{one.flag}{' ' + shown if shown else ''}`".replace("|", "\\|")
+            told = one.default is not None and one.default is not False and one.default not in ({}, (0, 0, 0, 0))
+            default = f"`{one.default}`" if told else ""
+            rows.append(f"| {flag} | {escape(one.help.rstrip('.'))} | {default} |")
+    return "\n".join(rows) + "\n"
+
+
 def render(path: Path) -> str:
     """What a page should read."""
     text = path.read_text(encoding="utf-8")
@@ -429,6 +445,8 @@ def render(path: Path) -> str:
             body = index()
         elif name == "families":
             body = families()
+        elif name in REQUESTS:
+            body = optiontable(REQUESTS[name])
         elif kind is None or name not in PARTS:
             raise ValueError(f"{path.name} has a part {name!r} that nothing generates.")
         else:
@@ -440,7 +458,7 @@ def render(path: Path) -> str:
 
 def pages() -> list[Path]:
     """The pages with generated parts."""
-    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md", FAMILIES]
+    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md", FAMILIES, PAGES.parent / "cli.md"]
 
 
 def main() -> int:

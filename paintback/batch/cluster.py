@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from paintback.batch.job import Job
 from paintback.batch.worker import Chunk, Options, Painter, Record
+from paintback.painting.request import Request
 
 __all__ = ["Handler", "run_items", "run_ray"]
 
@@ -223,7 +223,7 @@ def _share(total: dict[str, float], workers: int, cpus: int) -> float:
 
 
 def run_ray(
-    job: Job,
+    request: Request,
     chunks: Sequence[Chunk],
     options: Options,
     stopped: Callable[[], bool],
@@ -237,9 +237,9 @@ def run_ray(
     def make() -> Handler:
         if os.path.isdir(here):  # relative paths of jobs mean the same in a worker
             os.chdir(here)
-        painter = Painter(job, options)
+        painter = Painter(request, options)
         return lambda text: json.dumps(list(painter.run(Chunk.from_text(text))))
 
     items = [chunk.to_text() for chunk in chunks]
-    for answer in run_items(make, items, address=address, workers=workers, threads=job.threads, stopped=stopped):
+    for answer in run_items(make, items, address=address, workers=workers, threads=request.threads, stopped=stopped):
         yield json.loads(answer)

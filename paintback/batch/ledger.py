@@ -26,13 +26,13 @@ __all__ = ["Ledger", "asked", "identity", "inputs_of", "results_in"]
 
 NAME = "manifest.jsonl"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-NOT_ASKED = ("sha256", "versions", "device", "threads")  # what a job is run with, not what it is
+NOT_ASKED = {"sha256", "versions", "device", "threads"}  # what a job is run with, not what it is
 
 
 def asked(task: Task, suffix: str) -> dict[str, Any]:
-    """What a task asks for, apart from what is in its files."""
-    assert task.job is not None
-    settings = {key: value for key, value in task.job.to_settings().items() if key not in NOT_ASKED}
+    """What a task asks for, apart from what is in its files; entries at their defaults, so new ones, are left out."""
+    assert task.request is not None
+    settings = task.request.model_dump(mode="json", exclude=NOT_ASKED, exclude_defaults=True)
     return {"output": task.name + suffix, **settings}
 
 
@@ -45,8 +45,8 @@ def identity(wanted: dict[str, Any], sha256: dict[str, str | None]) -> str:
 
 def inputs_of(task: Task) -> dict[str, str]:
     """A task's files by what they are."""
-    assert task.job is not None
-    given = {"photo": task.job.photo, "mask": task.job.mask}
+    assert task.request is not None
+    given = {"photo": task.request.photo, "mask": task.request.mask}
     return {name: path for name, path in given.items() if path is not None and not is_mask_word(path)}
 
 
@@ -156,7 +156,7 @@ class Ledger:
     def is_done(self, task: Task, suffix: str) -> bool:
         """Whether a task's result is there as it was recorded, made from the same files with the same settings."""
         record = self.records.get(task.name)
-        if record is None or record.get("status") != "done" or task.job is None:
+        if record is None or record.get("status") != "done" or task.request is None:
             return False
         wanted = asked(task, suffix)
         if record.get("output") != wanted["output"]:

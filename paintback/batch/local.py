@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from paintback.batch.job import Job
 from paintback.batch.worker import Chunk, Group, Options, Painter, Record
+from paintback.painting.request import Request
 
 __all__ = ["run_local"]
 
@@ -16,12 +16,12 @@ BEHIND = 4  # groups being written
 
 
 def run_local(
-    job: Job, chunks: Sequence[Chunk], options: Options, stopped: Callable[[], bool]
+    request: Request, chunks: Sequence[Chunk], options: Options, stopped: Callable[[], bool]
 ) -> Iterator[list[Record]]:
     """Paints chunks in this process.
 
     Args:
-        job: names the model, the device, the dtype and the threads.
+        request: names the model, the device, the dtype and the threads.
         chunks: what is to be painted.
         options: of the run.
         stopped: whether to end after the batch in hand.
@@ -32,7 +32,7 @@ def run_local(
     Raises:
         ValueError: for a model or device that cannot be used.
     """
-    painter = Painter(job, options)
+    painter = Painter(request, options)
     readers = ThreadPoolExecutor(1, "read")
     writers = ThreadPoolExecutor(1, "write")
     waiting = iter(chunks)

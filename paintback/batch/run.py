@@ -16,16 +16,17 @@ from os import PathLike
 from typing import Any, Literal
 
 from paintback.batch import files
-from paintback.batch.job import Job
 from paintback.batch.ledger import Ledger, inputs_of
 from paintback.batch.names import too_long
 from paintback.batch.pairs import same
 from paintback.batch.tasks import Task, name_jobs
 from paintback.batch.worker import Chunk, Options, Record, failed
+from paintback.painting.request import Request
 
 __all__ = ["Engine", "Progress", "Report", "run"]
 
 Engine = Literal["local", "ray"]
+IN_MANIFEST = frozenset({"job", "inputs", "identity", "worker"})  # left there: there may be a million records
 CHECKS = 8  # threads that compare what is there with what is recorded
 
 
@@ -61,8 +62,8 @@ class Report:
     Attributes:
         total: pictures of the batch.
         skipped: names that were done before.
-        done: records of what was painted now.
-        failed: records of what could not be done, with the error.
+        done: records of what was painted now, without the entries `IN_MANIFEST`, which its file holds.
+        failed: records of what could not be done, with the error, likewise.
         seconds: of the run.
         stopped: whether it was interrupted; what is missing is done by the next run.
         out: the folder or URL.
@@ -83,7 +84,7 @@ class Report:
 
 
 def run(
-    jobs: Sequence[Job | Task],
+    jobs: Sequence[Request | Task],
     out: str | PathLike[str],
     *,
     engine: Engine = "local",
@@ -97,7 +98,7 @@ def run(
     """Paints many jobs.
 
     Args:
-        jobs: jobs, which are named by their pictures, or tasks, such as `tasks.read_tasks` makes.
+        jobs: requests, which are named by their pictures, or tasks, such as `tasks.read_tasks` makes.
         out: folder or URL of the results, made if missing; it holds the pictures and `manifest.jsonl`.
         engine: "local", in this process, or "ray", on a cluster.
         suffix: of the results: .png, .jpg, .webp or .tif.
@@ -142,7 +143,8 @@ def run(
     def take(records: Sequence[Record]) -> None:
         ledger.append(records)
         for record in records:
-            (report.done if record["status"] == "done" else report.failed).append(record)
+            short = {key: value for key, value in record.items() if key not in IN_MANIFEST}
+            (report.done if record["status"] == "done" else report.failed).append(short)
         if records:
             tell()
 
@@ -152,11 +154,11 @@ def run(
             ledger.records.clear()  # what was done before is not needed again, and there may be a million of it
             report.skipped = [task.name for task, is_done in zip(tasks, done, strict=True) if is_done]
             tell()
-            take([failed(task, task.error or "There is no job.") for task in tasks if task.job is None])
-            for job, chunks in _cut(tasks, done, batch):
+            take([failed(task, task.error or "There is no job.") for task in tasks if task.request is None])
+            for request, chunks in _cut(tasks, done, batch):
                 if stopped():
                     break
-                for records in _paint(engine, job, chunks, options, stopped, address, workers):
+                for records in _paint(engine, request, chunks, options, stopped, address, workers):
                     take(records)
             report.stopped = stopped()
     finally:
@@ -167,17 +169,19 @@ def run(
 
 def _checked(tasks: Sequence[Task], suffix: str) -> list[Task]:
     """The tasks, with an error where one would only show after the painting, or would paint another one's mask."""
-    masks = {same(path) for task in tasks if task.job is not None and (path := inputs_of(task).get("mask")) is not None}
+    masks = {
+        same(path) for task in tasks if task.request is not None and (path := inputs_of(task).get("mask")) is not None
+    }
     checked = []
     for task in tasks:
         problem = task.error
-        if task.job is not None:
+        if task.request is not None:
             problem = too_long(task.name + suffix)
-            if same(task.job.photo) in masks:
+            if same(str(task.request.photo)) in masks:
                 problem = (
-                    f"{task.job.photo!r} is a mask of this batch, and would be painted as a picture; leave it out."
+                    f"{task.request.photo!r} is a mask of this batch, and would be painted as a picture; leave it out."
                 )
-        checked.append(task if problem is None else replace(task, job=None, error=problem))
+        checked.append(task if problem is None else replace(task, request=None, error=problem))
     return checked
 
 
@@ -189,12 +193,12 @@ def _keep_apart(tasks: Sequence[Task], options: Options) -> None:
     """
     given: set[str] = set()
     numbers: set[tuple[int, int]] = set()
-    for path in {path for task in tasks if task.job is not None for path in inputs_of(task).values()}:
+    for path in {path for task in tasks if task.request is not None for path in inputs_of(task).values()}:
         given |= _ways_to(path)
         numbers |= files.number(path)
     meet = []
     for task in tasks:
-        if task.job is not None:
+        if task.request is not None:
             path = files.join(options.out, task.name + options.suffix)
             if given & _ways_to(path) or numbers & files.number(path):
                 meet.append(path)
@@ -216,7 +220,7 @@ def _ways_to(path: str) -> set[str]:
 
 def _paint(
     engine: Engine,
-    job: Job,
+    request: Request,
     chunks: list[Chunk],
     options: Options,
     stopped: Callable[[], bool],
@@ -226,10 +230,10 @@ def _paint(
     if engine == "ray":
         from paintback.batch.cluster import run_ray
 
-        return run_ray(job, chunks, options, stopped, address=address, workers=workers)
+        return run_ray(request, chunks, options, stopped, address=address, workers=workers)
     from paintback.batch.local import run_local
 
-    return run_local(job, chunks, options, stopped)
+    return run_local(request, chunks, options, stopped)
 
 
 def _with_threads(tasks: list[Task], engine: Engine) -> list[Task]:
@@ -238,24 +242,24 @@ def _with_threads(tasks: list[Task], engine: Engine) -> list[Task]:
 
     threads = 1 if engine == "ray" else torch.get_num_threads()
     return [
-        replace(task, job=replace(task.job, threads=threads))
-        if task.job is not None and task.job.threads is None
+        replace(task, request=task.request.with_(threads=threads))
+        if task.request is not None and task.request.threads is None
         else task
         for task in tasks
     ]
 
 
 def _place(task: Task) -> str:
-    assert task.job is not None
-    return json.dumps([task.job.model, task.job.device, task.job.dtype, task.job.threads])
+    assert task.request is not None
+    return json.dumps([task.request.model, task.request.device, task.request.dtype, task.request.threads])
 
 
-def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tuple[Job, list[Chunk]]]:
+def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tuple[Request, list[Chunk]]]:
     """Chunks of `batch` tasks that need the same model, without those that are wholly done.
 
     Broken rows are left out first, so that the chunks are the same when the run is repeated.
     """
-    pairs = [(task, is_done) for task, is_done in zip(tasks, done, strict=True) if task.job is not None]
+    pairs = [(task, is_done) for task, is_done in zip(tasks, done, strict=True) if task.request is not None]
     pairs.sort(key=lambda pair: _place(pair[0]))  # stable: in the given order where the model is one
     for _, group in groupby(pairs, key=lambda pair: _place(pair[0])):
         same = list(group)
@@ -264,10 +268,10 @@ def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tu
             part = same[first : first + batch]
             if not all(is_done for _, is_done in part):
                 chunks.append(Chunk(tuple(task for task, _ in part), tuple(not is_done for _, is_done in part)))
-        job = same[0][0].job
-        assert job is not None
+        request = same[0][0].request
+        assert request is not None
         if chunks:
-            yield job, chunks
+            yield request, chunks
 
 
 @contextmanager

@@ -11,25 +11,27 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paintback.batch import files
-from paintback.batch.job import Job, is_mask_word
+from paintback.batch.job import is_mask_word
 from paintback.batch.ledger import results_in
 from paintback.batch.names import distinct, relative
 from paintback.batch.pairs import Masks, pictures
+from paintback.painting.request import Request, options
+
+if TYPE_CHECKING:
+    from paintback.models.catalogue import Sampler
 
 __all__ = ["COLUMNS", "MANIFESTS", "Task", "name_jobs", "read_tasks", "seed_of"]
 
 SHOWN = 5  # names in a remark
 MANIFESTS = frozenset({".csv", ".jsonl", ".ndjson", ".parquet"})
 ALIASES = {"image": "photo", "mask_image": "mask"}
-COLUMNS = (
-    "name", "photo", "mask", "prompt", "negative_prompt", "seed", "method", "fields", "steps", "guidance", "grow",
-    "blur", "outpaint", "height", "width",
-)  # fmt: skip
+KINDS = {one.name: one.kind for one in options(Request)}
+COLUMNS = ("name", *(one.name for one in options(Request) if "manifest" in one.where))
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class Task:
 
     Attributes:
         name: of the result inside the output folder, without its suffix; forward slashes.
-        job: what is to be painted, or None where the row is broken.
+        request: what is to be painted, or None where the row is broken.
         error: what is wrong with the row.
     """
 
     name: str
-    job: Job | None
+    request: Request | None
     error: str | None = None
 
 
@@ -66,7 +68,7 @@ def read_tasks(
             paths in it being relative to its own folder; each may be a URL.
         masks: a folder or glob of masks that pair by stem, one mask for all, "alpha", or None where the manifest names
             them or the masks lie beside the pictures as `x_mask.png`.
-        base: the job's entries that all rows share, as JSON values; a row's own come first. A row with a method of
+        base: the request's entries that all rows share, as JSON values; a row's own come first. A row with a method of
             its own takes that method's default fields.
         seed: of the batch; see `seed_of`.
         without: local folders below the source that are not looked into, such as the output.
@@ -97,13 +99,14 @@ def read_tasks(
             remarks.append(f"no pictures by their names, and left out: {_some(found.others, root)}.")
     drafts = [_draft(row, root, book, base) for row in rows]
     names = distinct([data for data, _ in drafts], root)
+    samplers: dict[str, Sampler] = {}
     tasks = []
     for (data, error), (name, clash) in zip(drafts, names, strict=True):
         error = error or clash
         if error is None:
             try:
                 given = {key: value for key, value in data.items() if key != "name"}
-                tasks.append(Task(name, Job.from_json({"seed": seed_of(seed, name), **given})))
+                tasks.append(Task(name, _request({"seed": seed_of(seed, name), **given}, samplers)))
                 continue
             except ValueError as problem:
                 error = str(problem)
@@ -113,12 +116,34 @@ def read_tasks(
     return tasks, remarks
 
 
-def name_jobs(jobs: Sequence[Job | Task]) -> list[Task]:
-    """Tasks of jobs made in Python, named by their pictures."""
+def _request(data: dict[str, Any], samplers: dict[str, Sampler]) -> Request:
+    """The request of a row, with the method, the fields and the steps that the model's card recommends.
+
+    Args:
+        data: entries.
+        samplers: recommended by the models that were met so far.
+
+    Raises:
+        ValueError: for what does not fit, or a method or field that there is not.
+    """
+    from paintback.models.catalogue import recommended
+    from paintback.painting.quality import resolve
+
+    request = Request.parse(data)
+    request.check_files()
+    if request.model not in samplers:
+        samplers[request.model] = recommended(request.model)
+    return resolve(request, samplers[request.model])
+
+
+def name_jobs(jobs: Sequence[Request | Task]) -> list[Task]:
+    """Tasks of requests made in Python, named by their pictures."""
     given = [one if isinstance(one, Task) else Task("", one) for one in jobs]
-    drafts = [{"name": one.name} if one.name else {"photo": one.job.photo if one.job else "row"} for one in given]
+    drafts = [
+        {"name": one.name} if one.name else {"photo": one.request.photo if one.request else "row"} for one in given
+    ]
     return [
-        Task(name, one.job if clash is None else None, one.error or clash)
+        Task(name, one.request if clash is None else None, one.error or clash)
         for one, (name, clash) in zip(given, distinct(drafts, ""), strict=True)
     ]
 
@@ -196,7 +221,7 @@ def _parquet(data: bytes) -> list[dict[str, Any]]:
         raise ValueError(f"The manifest is no Parquet file that can be read ({error}).") from None
     return [
         {
-            key: _cell(key, value) if isinstance(value, str) and key in ("fields", "outpaint") else value
+            key: _cell(key, value) if isinstance(value, str) and KINDS.get(key) in ("fields", "sides") else value
             for key, value in row.items()
             if value is not None and not (isinstance(value, float) and math.isnan(value))
         }
@@ -216,16 +241,18 @@ def _line(line: str) -> dict[str, Any]:
 
 def _cell(key: str, text: str) -> Any:
     """A CSV cell as the JSON value that its column takes; as it is where it is none."""
-    kinds = {entry.name: entry.metadata["schema"]["type"] for entry in fields(Job)}.get(ALIASES.get(key, key), "string")
+    kind = KINDS.get(ALIASES.get(key, key))
     try:
-        if key == "outpaint":
+        if kind == "sides":
             return [int(part) for part in text.strip("[]").split(",")]
-        if key == "fields":
+        if kind == "fields":
             return json.loads(text)
-        if "integer" in kinds:
+        if kind == "int":
             return int(text)
-        if "number" in kinds:
+        if kind == "float":
             return float(text)
+        if kind == "flag":
+            return {"true": True, "false": False}.get(text.strip().lower(), text)
     except ValueError:
         pass
     return text
@@ -249,16 +276,14 @@ def _draft(row: dict[str, Any], root: str, book: Masks, base: dict[str, Any]) ->
     if number is not None:
         for key in ("photo", "mask"):
             path = data.get(key)
-            if (
-                isinstance(path, str)
-                and not is_mask_word(path)
-                and not files.is_url(path)
-                and not Path(path).is_absolute()
-            ):
+            if not isinstance(path, str) or is_mask_word(path) or files.is_url(path):
+                continue
+            if not Path(path).is_absolute():
                 data[key] = files.join(root, path) if files.is_url(root) else str(Path(root) / path)
     if data.get("mask") is None:
         try:
             data["mask"] = book.of(relative(data["photo"], root))
         except ValueError as error:
-            return data, f"{label}{error}"
+            if not any(data.get("outpaint") or ()):
+                return data, f"{label}{error}"
     return data, None

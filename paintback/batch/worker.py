@@ -14,14 +14,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paintback.batch import files
-from paintback.batch.job import Job, chosen_method, completed, load, prepare, weights_digest
+from paintback.batch.job import bare, completed, load, of_seed, read, settled, storable, weights_digest
 from paintback.batch.ledger import asked, identity, inputs_of
 from paintback.batch.tasks import Task
+from paintback.painting.request import Request
 
 if TYPE_CHECKING:
     from paintback.images import Picture
@@ -66,7 +67,7 @@ class Chunk:
     def to_text(self) -> str:
         """As JSON."""
         rows = [
-            [task.name, task.job.to_settings() if task.job else None, task.error, wanted]
+            [task.name, task.request.to_settings() if task.request else None, task.error, wanted]
             for task, wanted in zip(self.tasks, self.wanted, strict=True)
         ]
         return json.dumps(rows)
@@ -76,7 +77,7 @@ class Chunk:
         """What `to_text` wrote."""
         rows = json.loads(text)
         tasks = tuple(
-            Task(name, None if job is None else Job.from_settings(job), error) for name, job, error, _ in rows
+            Task(name, None if job is None else Request.from_settings(job), error) for name, job, error, _ in rows
         )
         return cls(tasks, tuple(wanted for *_, wanted in rows))
 
@@ -87,8 +88,9 @@ class _Read:
 
     task: Task
     wanted: bool
+    request: Request
     picture: Picture
-    mask: Mask
+    hole: Mask
     inputs: dict[str, dict[str, Any]]
 
 
@@ -108,14 +110,14 @@ class Group:
 @dataclass(frozen=True)
 class _Painted:
     item: _Read
-    job: Job
+    request: Request
     picture: Picture
     facts: Record
 
 
 def failed(task: Task, error: str) -> Record:
     """The record of a task that could not be done."""
-    settings = None if task.job is None else task.job.to_settings()
+    settings = None if task.request is None else task.request.to_settings()
     return {"name": task.name, "status": "failed", "error": error, "job": settings}
 
 
@@ -128,18 +130,18 @@ class Painter:
     """A loaded model, and the three stages of a chunk: read, paint, write.
 
     Args:
-        job: names the model, the device, the dtype and the threads; all tasks have the same.
+        request: names the model, the device, the dtype and the threads; all tasks have the same.
         options: of the run.
 
     Raises:
         ValueError: for a model or device that cannot be used.
     """
 
-    def __init__(self, job: Job, options: Options) -> None:
-        self.options, self.threads = options, job.threads
-        self.inpainter = load(job)
+    def __init__(self, request: Request, options: Options) -> None:
+        self.options, self.threads = options, request.threads
+        self.inpainter = load(request)
         self.inpainter.set_progress_bar_config(disable=True)
-        self.weights = weights_digest(job.model)
+        self.weights = weights_digest(request.model)
         self.cell = bytes_per_cell(self.inpainter.model)
         self.worker = f"{socket.gethostname()}/{os.getpid()}"
 
@@ -153,16 +155,16 @@ class Painter:
         records = []
         for task, wanted in zip(chunk.tasks, chunk.wanted, strict=True):
             try:
-                if task.job is None:
+                if task.request is None:
                     raise ValueError(task.error or "There is no job.")
-                item = self._read(task, wanted)
-                plan = self.inpainter.sizes(item.picture, item.mask, mask_blur=task.job.blur)
+                item = self._read(task, task.request, wanted)
+                sizes = self.inpainter.sizes(item.picture, item.hole, request=bare(item.request))
             except Exception as error:  # whatever is wrong with one picture, the others go on
                 if wanted:
                     records.append(failed(task, _sentence(error)))
                 continue
-            alone = [] if plan else [task.name]
-            groups.setdefault(json.dumps([plan, alone, _told(task.job)], sort_keys=True), []).append(item)
+            alone = [] if sizes else [task.name]
+            groups.setdefault(json.dumps([sizes, alone, _told(item.request)], sort_keys=True), []).append(item)
         cut = []
         for key, items in groups.items():
             rows = min(self.options.batch, self._rows_at_most(json.loads(key)[0]))
@@ -173,18 +175,18 @@ class Painter:
                     cut.append(Group(needed, len(together)))
         return cut, records
 
-    def _read(self, task: Task, wanted: bool) -> _Read:
-        assert task.job is not None
+    def _read(self, task: Task, request: Request, wanted: bool) -> _Read:
         inputs: dict[str, dict[str, Any]] = {}
         for name, path in inputs_of(task).items():  # told before the file is read, so that a later change shows
             inputs[name] = {"path": path, "stamp": files.fingerprint(path)}
-        picture, mask = prepare(task.job)
+        picture, hole = read(request)
         for entry in inputs.values():
             entry["sha256"] = files.sha256(entry["path"]) if wanted else None
-        return _Read(task, wanted, picture, mask, inputs)
+        request = settled(request, self.inpainter)
+        return _Read(task, wanted, of_seed(request, int(request.seed or 0)), picture, hole, inputs)
 
-    def _rows_at_most(self, plan: Sequence[Sequence[Sequence[int]]]) -> int:
-        cells = max((height * width for levels in plan for height, width, _ in levels), default=0)
+    def _rows_at_most(self, sizes: Sequence[Sequence[Sequence[int]]]) -> int:
+        cells = max((height * width for levels in sizes for height, width, _ in levels), default=0)
         return max(1, self.options.memory // (self.cell * cells)) if cells else 1
 
     def paint(self, group: Group) -> tuple[list[_Painted], list[Record]]:
@@ -212,29 +214,20 @@ class Painter:
             torch.set_num_threads(self.threads)  # of this thread of Python
         count = len(group.items)
         rows = [group.items[k % count] for k in range(group.rows)]
-        jobs = [_job(item) for item in rows]
         began = time.perf_counter()
         output = self.inpainter(
-            image=[item.picture for item in rows],
-            mask_image=[item.mask for item in rows],
-            prompt=jobs[0].prompt,
-            negative_prompt=jobs[0].negative_prompt,
-            method=chosen_method(jobs[0]),
-            num_inference_steps=jobs[0].steps,
-            guidance_scale=jobs[0].guidance,
-            generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
-            mask_blur=jobs[0].blur,
-            height=jobs[0].height,
-            width=jobs[0].width,
+            [item.picture for item in rows],
+            [item.hole for item in rows],
+            request=bare(rows[0].request),
+            generator=[torch.Generator().manual_seed(int(item.request.seed or 0)) for item in rows],
             output_type="picture",
             batch_size=group.rows,
         )
         seconds = (time.perf_counter() - began) / count
         done = []
-        for item, job, picture in zip(group.items, jobs, output.images, strict=False):
+        for item, picture in zip(group.items, output.images, strict=False):
             sha256 = {name: entry["sha256"] for name, entry in item.inputs.items()}
-            own = completed(job, self.inpainter, {**sha256, "weights": self.weights})
-            own = replace(own, steps=output.settings.get("num_inference_steps", job.steps))
+            own = completed(item.request, self.inpainter, {**sha256, "weights": self.weights})
             facts = {
                 "evaluations": _each(output.evaluations, group.rows),
                 "vjps": _each(output.vjps, group.rows),
@@ -262,9 +255,9 @@ class Painter:
         task, picture = one.item.task, one.picture
         wanted = asked(task, self.options.suffix)
         try:
-            settings = {**one.job.to_settings(), "batch": one.facts["batch"]}
+            settings = {**one.request.to_settings(), "batch": one.facts["batch"]}
             name = Path(wanted["output"])
-            data = encode(picture, name, settings)
+            data = encode(storable(picture, name), name, settings)
             files.write(data, files.join(self.options.out, wanted["output"]))
         except Exception as error:
             if isinstance(cause := error.__cause__, OSError) and cause.errno in FULL:
@@ -281,10 +274,10 @@ class Painter:
             "sha256": hashlib.sha256(data).hexdigest(),
             "identity": identity(wanted, {name: entry["sha256"] for name, entry in one.item.inputs.items()}),
             "inputs": one.item.inputs,
-            "seed": one.job.seed,
+            "seed": one.request.seed,
             **one.facts,
             "worker": self.worker,
-            "job": one.job.to_settings(),
+            "job": one.request.to_settings(),
         }
 
     def run(self, chunk: Chunk) -> Iterator[Record]:
@@ -300,15 +293,9 @@ class Painter:
                 yield from (failed(one.item.task, _sentence(error)) for one in painted)
 
 
-def _job(item: _Read) -> Job:
-    assert item.task.job is not None
-    return item.task.job
-
-
-def _told(job: Job) -> list[Any]:
-    """What pictures of one batch have in common."""
-    texts = [job.prompt, job.negative_prompt, job.guidance]
-    return [job.method, job.fields, job.steps, *texts, job.blur, job.height, job.width]
+def _told(request: Request) -> dict[str, Any]:
+    """What pictures of one batch have in common: everything but their files and seeds."""
+    return bare(request).with_(seed=0).to_settings()
 
 
 def _each(total: float, rows: int) -> float:

@@ -6,45 +6,33 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from paintback.batch import files
-from paintback.cli.job import DTYPES, sampled
+from paintback.cli.options import Command, given, request_options, said
 from paintback.cli.output import LINES_EVERY, Format, duration, emit, format_option, quiet_option, remark
+from paintback.cli.results import dry_option
+from paintback.painting.request import Option, Request
 
 __all__ = ["batch"]
 
 SHOWN = 20  # failures named in the text; the manifest has all
 
 
-@click.command()
-@click.argument("source", metavar="IN")
+def _of_all(one: Option) -> bool:
+    """Whether an option may be said for all pictures of a batch at once."""
+    return not one.clips and ("manifest" in one.where or one.group == "machine" or one.name == "model")
+
+
+@click.command(cls=Command)
+@click.argument("source", metavar="IN", type=click.Path())
 @click.option(
     "--masks", metavar="MASKS", help="Folder or glob paired by stem, one mask for all, alpha.  [default: beside]"
 )
 @click.option("-o", "--out", required=True, help="Folder or URL of the results, made if missing.")
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", help="A name from `paintback methods`, or trained.  [default: the model's own]")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the method; may be repeated.")
-@click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="With a picture's name it makes the picture's seed.",
-)
-@click.option("--prompt", help="What to paint, for models that read text.")
-@click.option("--negative-prompt", help="What not to paint.")
-@click.option("--guidance", type=float, help="Scale of classifier-free guidance.")
-@click.option("--grow", type=float, default=0, show_default=True, help="Grow the masks by this many pixels.")
-@click.option(
-    "--blur", type=click.FloatRange(0), default=0, show_default=True, help="Blend the seam over this many pixels."
-)
-@click.option("--height", type=click.IntRange(1), help="To paint at, for models with a VAE.")
-@click.option("--width", type=click.IntRange(1), help="Likewise.")
+@request_options(Request, wanted=_of_all)
 @click.option(
     "--suffix",
     type=click.Choice([".png", ".jpg", ".webp", ".tif"]),
@@ -61,80 +49,47 @@ SHOWN = 20  # failures named in the text; the manifest has all
 )
 @click.option("--address", help="Ray cluster: auto, host:port, ray://host:port.  [default: one on this machine]")
 @click.option("--workers", type=click.IntRange(1), help="Of Ray.  [default: one a GPU, or one a CPU]")
-@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all; of a Ray worker 1]")
+@dry_option
 @format_option
 @quiet_option
-def batch(
-    source: str,
-    masks: str | None,
-    out: str,
-    model: str,
-    method: str | None,
-    pairs: tuple[str, ...],
-    steps: int | None,
-    seed: int,
-    prompt: str | None,
-    negative_prompt: str | None,
-    guidance: float | None,
-    grow: float,
-    blur: float,
-    height: int | None,
-    width: int | None,
-    suffix: str,
-    size: int,
-    memory: float,
-    engine: Literal["local", "ray"],
-    address: str | None,
-    workers: int | None,
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
-    form: Format,
-    quiet: bool,
-) -> None:
+def batch(source: str, masks: str | None, out: str, dry_run: bool, form: Format, quiet: bool, **values: Any) -> None:
     """Paint back many pictures.
 
     IN is a folder with all below it, a glob in quotes, or a manifest (.csv, .jsonl, .parquet) with the columns photo,
-    mask, and where wanted name, prompt, seed, method, fields, steps. All of them may be URLs such as s3://. OUT gets
-    the pictures and manifest.jsonl; run again, it skips what is done and redoes what failed. Ctrl-C finishes the batch
-    in hand.
+    mask, and where wanted name and any option of one picture, such as prompt, seed, method, fields, steps, quality. All
+    of them may be URLs such as s3://. OUT gets the pictures and manifest.jsonl; run again, it skips what is done and
+    redoes what failed. Ctrl-C finishes the batch in hand.
     """
     from paintback.batch.run import run
     from paintback.batch.tasks import read_tasks
-    from paintback.models.catalogue import Sampler, recommended
+    from paintback.cli.job import with_fields
+    from paintback.models.catalogue import recommended
+    from paintback.painting.quality import resolve
+    from paintback.randomness import seed_from_system
 
-    base: dict[str, Any] = {
-        "model": model,
-        **sampled(recommended(model) if method is None else Sampler(method), pairs, steps),
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "guidance": guidance,
-        "grow": grow,
-        "blur": blur,
-        "height": height,
-        "width": width,
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-    }
+    how = {name: values.pop(name) for name in ("suffix", "engine", "address", "workers")}
+    size, memory = values.pop("size"), int(values.pop("memory") * 2**30)
+    request = said(Request, values)
+    own = recommended(request.model)
+    request = with_fields(request, values["fields"], own.method)
+    resolve(request, own)  # what is wrong with all pictures is said at once
+    base = {**given(values), "fields": request.fields}
+    seed = base.pop("seed", 0)
+    if seed == -1:
+        seed = seed_from_system()
+        remark(f"--seed {seed} goes on with this batch.")
     without = [] if files.is_url(out) else [out]
     tasks, remarks = read_tasks(source, masks, base, seed=seed, without=without)
     for text in remarks:
         remark(text)
+    if dry_run:
+        from paintback.batch.planning import plan_all
+        from paintback.cli.plans import tell_all
+
+        tell_all(plan_all(tasks), form)
+        return
     with _shown(len(tasks), quiet=quiet) as progress:
-        report = run(
-            tasks,
-            out,
-            engine=engine,
-            suffix=suffix,
-            batch=size,
-            memory=int(memory * 2**30),
-            address=address,
-            workers=workers,
-            progress=progress,
-        )
+        report = run(tasks, out, batch=size, memory=memory, progress=progress, **how)
     manifest = files.join(out, "manifest" if files.is_url(out) else "manifest.jsonl")
     data = {
         "out": out,

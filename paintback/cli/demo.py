@@ -8,40 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paintback.cli.job import Job, hidden, open_inpainter, paint, prepare, sampled
+from paintback.cli.job import asked
+from paintback.cli.options import Command, request_options
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, table, working
+from paintback.painting.request import Request
 
 if TYPE_CHECKING:
     from paintback.images import Picture
 
 __all__ = ["demo"]
 
+EVERYWHERE = frozenset({"model", "quality", "method", "fields", "steps", "seed", "device", "threads"})
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the results, made if missing."
 )
 @click.option("--only", multiple=True, metavar="NAME", help="This example alone; may be repeated.")
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", help="A name from `paintback methods`.  [default: the model's own]")
-@click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every picture.")
-@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
+@request_options(Request, wanted=lambda one: one.name in EVERYWHERE)
 @format_option
 @quiet_option
-def demo(
-    out: Path,
-    only: tuple[str, ...],
-    model: str,
-    method: str | None,
-    steps: int | None,
-    seed: int,
-    device: str | None,
-    form: Format,
-    quiet: bool,
-) -> None:
+def demo(out: Path, only: tuple[str, ...], form: Format, quiet: bool, **values: Any) -> None:
     """Paint back the example pictures into a folder, with one sheet of before, hole and after."""
     examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
     names = [example["name"] for example in examples]
@@ -49,32 +38,28 @@ def demo(
         if name not in names:
             raise ValueError(f"There is no example {name!r}; there are {', '.join(names)}.")
 
+    from paintback.batch.job import hidden, open_inpainter, paint, read
     from paintback.cli.sheet import sheet
     from paintback.images import read_picture, write_picture
-    from paintback.models.catalogue import Sampler, recommended
 
-    sampler = recommended(model) if method is None else Sampler(method)
     out.mkdir(parents=True, exist_ok=True)
     chosen = [example for example in examples if not only or example["name"] in only]
     rows: list[dict[str, Any]] = []
     tiles: list[Picture] = []
     with working(len(chosen), quiet=quiet) as progress:
         for example in chosen:
-            job = Job(
+            request = asked(
+                values,
                 photo=str(EXAMPLES / example["photo"]),
                 mask=str(EXAMPLES / example["mask"]) if "mask" in example else None,
                 outpaint=tuple(example.get("outpaint", (0, 0, 0, 0))),
-                model=model,
-                **sampled(sampler, steps=steps),
-                seed=seed,
-                device=device,
             )
-            picture, mask = prepare(job)
-            inpainter, job = open_inpainter(job)
-            ((own, output),) = paint(inpainter, job, picture, mask, [seed], progress)
+            picture, hole = read(request)
+            inpainter, request = open_inpainter(request)
+            ((own, output),) = paint(inpainter, request, picture, hole, progress)
             path = out / f"{example['name']}.png"
             write_picture(output.images[0], path, settings=own.to_settings())
-            tiles += [read_picture(job.photo), hidden(picture, mask), output.images[0]]
+            tiles += [read_picture(str(own.photo)), hidden(picture, hole), output.images[0]]
             rows.append(
                 {
                     "name": example["name"],

@@ -2,121 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from paintback.cli.job import (
-    DTYPES,
-    Job,
-    digest,
-    find_file,
-    hidden,
-    is_mask_word,
-    open_inpainter,
-    paint,
-    prepare,
-    sampled,
-)
+from paintback.cli.options import Command, request_options
 from paintback.cli.output import Format, emit, format_option, quiet_option, remark, working
-from paintback.cli.results import check_results, numbered, overwrite_option
+from paintback.cli.results import check_results, dry_option, numbered, overwrite_option
+from paintback.cli.streams import Streams, piped
+from paintback.painting.request import Request
 
-__all__ = ["inpaint"]
+__all__ = ["Order", "inpaint"]
 
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
 WITH_AGAIN = frozenset({"photo", "mask", "out", "again", "overwrite", "form", "quiet"})
 
 
-class _Sides(click.ParamType[tuple[int, int, int, int]]):
-    name = "L,T,R,B"
+@dataclass(frozen=True)
+class Order:
+    """What a call of the command is told beside the request.
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int, int, int]:
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-            self.fail(f"takes four whole numbers of pixels, left,top,right,bottom; got {value!r}.", param, ctx)
-        left, top, right, bottom = (int(part) for part in parts)
-        return left, top, right, bottom
+    Attributes:
+        out: the file to write.
+        streams: what of it comes through pipes.
+        form: of what is said on stdout.
+        quiet: no progress.
+        overwrite: what is read may be written over.
+        dry_run: say what would be done, and do nothing.
+        original: the picture that is made again.
+    """
+
+    out: Path
+    streams: Streams
+    form: Format
+    quiet: bool
+    overwrite: bool
+    dry_run: bool = False
+    original: Path | None = None
 
 
-@click.command()
-@click.argument("photo", required=False)
-@click.argument("mask", required=False)
+@click.command(cls=Command)
+@click.argument("photo", required=False, type=click.Path(allow_dash=True))
+@click.argument("mask", required=False, type=click.Path(allow_dash=True))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="What to write: .png, .jpg, .webp, .tif; .mkv, .mp4."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="What to write: .png, .jpg, .webp, .tif; .mkv, .mp4.",
 )
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", help="A name from `paintback methods`, or trained.  [default: the model's own]")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the method; may be repeated.")
-@click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: the model's own]")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Of the first sample; the next have seed + 1, ...  [default: 0]"
-)
-@click.option(
-    "--samples", type=click.IntRange(1), default=1, show_default=True, help="OUT-1, OUT-2, ... and OUT-sheet."
-)
-@click.option("--prompt", help="What to paint, for models that read text.")
-@click.option("--negative-prompt", help="What not to paint.")
-@click.option("--guidance", type=float, help="Scale of classifier-free guidance.")
-@click.option("--grow", type=float, default=0, show_default=True, help="Grow the mask by this many pixels.")
-@click.option(
-    "--blur", type=click.FloatRange(0), default=0, show_default=True, help="Blend the seam over this many pixels."
-)
-@click.option(
-    "--outpaint", type=_Sides(), metavar="L,T,R,B", help="Pixels to add on each side; then MASK may be left out."
-)
-@click.option(
-    "--height", type=click.IntRange(1), help="To paint at, for models with a VAE.  [default: the model's own]"
-)
-@click.option("--width", type=click.IntRange(1), help="Likewise.")
-@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@request_options(Request)
 @click.option(
     "--again", type=click.Path(path_type=Path), metavar="PNG", help="Remake this PNG from the settings in it."
 )
 @overwrite_option
+@dry_option
 @format_option
 @quiet_option
 @click.pass_context
 def inpaint(
     ctx: click.Context,
+    /,
     photo: str | None,
     mask: str | None,
     out: Path | None,
-    model: str,
-    method: str | None,
-    pairs: tuple[str, ...],
-    steps: int | None,
-    seed: int | None,
-    samples: int,
-    prompt: str | None,
-    negative_prompt: str | None,
-    guidance: float | None,
-    grow: float,
-    blur: float,
-    outpaint: tuple[int, int, int, int] | None,
-    height: int | None,
-    width: int | None,
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
     again: Path | None,
     overwrite: bool,
+    dry_run: bool,
     form: Format,
     quiet: bool,
+    **values: Any,
 ) -> None:
     """Paint back what MASK hides of PHOTO, a picture or a clip.
 
     White in MASK is repainted, black is kept bit for bit. MASK may be the word "alpha": then PHOTO's transparent pixels
     are repainted. A PNG carries its settings: `paintback inpaint --again OUT.png` remakes it as OUT-again.png, from the
-    same files, and says whether the two are the same.
+    same files, and says whether the two are the same. PHOTO or MASK, and OUT, may be "-" for stdin and stdout.
 
     A clip (.mp4, .mkv, .mov, .webm, .avi) needs a --model of clips, takes one mask for all frames or a clip as the
     mask, and is written as .mkv (lossless) or .mp4 (lossy all over).
@@ -125,70 +88,56 @@ def inpaint(
         given = [p.opts[-1] for p in ctx.command.params if p.name not in WITH_AGAIN and _given(ctx, p.name)]
         if given:
             raise click.UsageError(f"--again takes everything from the PNG; leave out {', '.join(given)}.", ctx)
-        _again(
-            again,
-            photo,
-            mask,
-            out or again.with_name(f"{again.stem}-again.png"),
-            form=form,
-            quiet=quiet,
-            overwrite=overwrite,
-        )
+        out = out or again.with_name(f"{again.stem}-again.png")
+        order = Order(out, Streams(), form, quiet, overwrite, original=again)
+        _run(_recorded(again, photo, mask), order)
         return
-    if photo is None or (mask is None and outpaint is None):
+    if photo is None or (mask is None and values.get("outpaint") is None):
         raise click.UsageError("give PHOTO and MASK, or PHOTO and --outpaint.", ctx)
-    if out is None:
+    if out is None and not dry_run:
         raise click.UsageError("give the picture to write, as -o OUT.png.", ctx)
 
-    from paintback.models.catalogue import Sampler, recommended
+    from paintback.cli.job import asked
 
-    job = Job(
-        photo=photo,
-        mask=mask,
-        model=model,
-        **sampled(recommended(model) if method is None else Sampler(method), pairs, steps),
-        seed=seed or 0,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        guidance=guidance,
-        grow=grow,
-        blur=blur,
-        outpaint=outpaint or (0, 0, 0, 0),
-        height=height,
-        width=width,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-    )
-    if Path(photo).suffix.lower() in CLIPS:
-        from paintback.cli.video import run
+    with piped(photo, mask, out or Path("out.png")) as streams:
+        request = asked(values, photo=streams.photo, mask=streams.mask)
+        order = Order(streams.out, streams, form, quiet, overwrite, dry_run)
+        if Path(photo).suffix.lower() in CLIPS:
+            from paintback.cli.video import run
 
-        run(job, out, samples, form=form, quiet=quiet, overwrite=overwrite)
-        return
-    _run(job, out, samples, form=form, quiet=quiet, overwrite=overwrite)
+            run(request, order)
+        else:
+            _run(request, order)
 
 
 def _given(ctx: click.Context, name: str | None) -> bool:
     return name is not None and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
 
 
-def _run(
-    job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwrite: bool, original: Path | None = None
-) -> None:
+def _run(request: Request, order: Order) -> None:
+    from paintback.batch.job import hidden, is_mask_word, open_inpainter, paint, read, storable
     from paintback.images import check_writable, write_picture
 
+    out, samples = order.out, request.samples
     names = numbered(out, samples)
     page = out.with_name(f"{out.stem}-sheet.png")
-    given = [job.photo, None if is_mask_word(job.mask) else job.mask, original]
-    check_results([*names, page] if samples > 1 else names, given, overwrite=overwrite)
-    picture, mask = prepare(job)
-    check_writable(out, picture)
-    inpainter, job = open_inpainter(job)
-    with working(samples, quiet=quiet) as progress:
-        painted = paint(inpainter, job, picture, mask, range(job.seed, job.seed + samples), progress)
+    if not order.dry_run:
+        read_from = [request.photo, None if is_mask_word(request.mask) else request.mask, order.original]
+        check_results([*names, page] if samples > 1 else names, read_from, overwrite=order.overwrite)
+    picture, hole = read(request)
+    if not order.dry_run:
+        check_writable(out, storable(picture, out))
+    inpainter, request = open_inpainter(request)
+    if order.dry_run:
+        from paintback.cli.plans import tell
+
+        tell(inpainter, request, picture, hole, order.form)
+        return
+    with working(samples, quiet=order.quiet) as progress:
+        painted = paint(inpainter, request, picture, hole, progress)
     rows: list[dict[str, Any]] = []
     for path, (own, output) in zip(names, painted, strict=True):
-        write_picture(output.images[0], path, settings=own.to_settings())
+        write_picture(storable(output.images[0], path), path, settings=order.streams.named(own).to_settings())
         rows.append(
             {
                 "path": str(path),
@@ -199,46 +148,53 @@ def _run(
                 "peak_memory_bytes": output.peak_memory_bytes,
             }
         )
-    data: dict[str, Any] = {"outputs": rows, "sheet": None, "settings": painted[0][0].to_settings()}
+    first = order.streams.named(painted[0][0])
+    data: dict[str, Any] = {"outputs": rows, "sheet": None, "settings": first.to_settings()}
     lines = [
         f"{row['path']}  seed {row['seed']}  {row['evaluations']:g} evaluations  {row['seconds']:.1f} s" for row in rows
     ]
     if samples > 1:
         from paintback.cli.sheet import sheet
 
-        write_picture(sheet([hidden(picture, mask), *(output.images[0] for _, output in painted)]), page)
+        write_picture(sheet([hidden(picture, hole), *(output.images[0] for _, output in painted)]), page)
         data["sheet"] = str(page)
         lines.append(str(page))
-    if original is not None:
-        data["identical"] = _same(original, painted[0][1].images[0])
-        lines.append(f"{'the same as' if data['identical'] else 'differs from'} {original}")
-    emit(form, data, "\n".join(lines))
+    if order.original is not None:
+        data["identical"] = _same(order.original, painted[0][1].images[0])
+        lines.append(f"{'the same as' if data['identical'] else 'differs from'} {order.original}")
+    if not order.streams.to_stdout:
+        emit(order.form, data, "\n".join(lines))
 
 
-def _again(
-    png: Path, photo: str | None, mask: str | None, out: Path, *, form: Format, quiet: bool, overwrite: bool
-) -> None:
+def _recorded(png: Path, photo: str | None, mask: str | None) -> Request:
+    """The request in a PNG, with its files where they are now.
+
+    Raises:
+        ValueError: for a file that is not the one that the PNG was made with.
+    """
     import torch
 
     from paintback import __version__
+    from paintback.batch.job import digest, is_mask_word
+    from paintback.cli.job import find_file
     from paintback.images import read_settings
     from paintback.models import find
 
-    job = Job.from_settings(read_settings(png))
-    recorded = job.sha256
-    job = replace(job, photo=photo or str(find_file(job.photo, png)))
-    if job.mask is not None and not is_mask_word(job.mask):
-        job = replace(job, mask=mask or str(find_file(str(job.mask), png)))
-    card = find(job.model)
-    weights = str(card.weights) if card is not None else job.model
-    for name, path in (("photo", job.photo), ("mask", job.mask), ("weights", weights)):
-        if name in recorded and path is not None and Path(path).is_file() and digest(Path(path)) != recorded[name]:
+    request = Request.from_settings(read_settings(png))
+    request = request.with_(photo=photo or str(find_file(str(request.photo), png)))
+    if request.mask is not None and not is_mask_word(request.mask):
+        request = request.with_(mask=mask or str(find_file(str(request.mask), png)))
+    card = find(request.model)
+    weights = str(card.weights) if card is not None else request.model
+    for name, path in (("photo", request.photo), ("mask", request.mask), ("weights", weights)):
+        recorded = request.sha256.get(name)
+        if recorded and path is not None and Path(path).is_file() and digest(Path(path)) != recorded:
             raise ValueError(f"{path} is not the {name} file that {png} was made with; give that one.")
     here = {"paintback": __version__, "torch": torch.__version__}
-    other = [f"{name} {version}" for name, version in job.versions.items() if here.get(name) != version]
+    other = [f"{name} {version}" for name, version in request.versions.items() if here.get(name) != version]
     if other:
         remark(f"{png} was made with {' and '.join(other)}; the same bits are not certain.")
-    _run(job, out, 1, form=form, quiet=quiet, overwrite=overwrite, original=png)
+    return request
 
 
 def _same(path: Path, picture: Any) -> bool:

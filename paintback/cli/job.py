@@ -1,58 +1,56 @@
-"""The command line's side of a job: what `--method`, `--set` and `--steps` make of it, and where its files are now."""
+"""The command line's side of a request: what its options make of it, and where its files are now."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from paintback.batch.job import ALPHA, DTYPES, Job, digest, hidden, is_mask_word, open_inpainter, paint, prepare
+from paintback.cli.options import said
+from paintback.painting.request import Request
 
-if TYPE_CHECKING:
-    from paintback.models.catalogue import Sampler
-
-__all__ = [
-    "ALPHA",
-    "DTYPES",
-    "Job",
-    "digest",
-    "find_file",
-    "hidden",
-    "is_mask_word",
-    "open_inpainter",
-    "paint",
-    "prepare",
-    "sampled",
-]
+__all__ = ["asked", "find_file"]
 
 
-def sampled(sampler: Sampler, pairs: Sequence[str] = (), steps: int | None = None) -> dict[str, Any]:
-    """A job's method, fields and steps.
+def asked(values: Mapping[str, Any], **files: Any) -> Request:
+    """The request that options make, with the method and the steps that the model recommends, before it is loaded.
 
     Args:
-        sampler: the method with the fields and steps that go with it.
-        pairs: fields from the command line, NAME=VALUE.
-        steps: from the command line.
+        values: what click gives a command that has `request_options`.
+        files: photo and mask.
 
     Raises:
-        ValueError: for an unknown method or field.
+        ValueError: for an unknown method or field, or an entry that does not fit.
+    """
+    from paintback.models.catalogue import recommended
+    from paintback.painting.quality import resolve
+
+    request = said(Request, values, **files)
+    sampler = recommended(request.model)
+    return resolve(with_fields(request, values.get("fields") or (), sampler.method), sampler)
+
+
+def with_fields(request: Request, pairs: tuple[str, ...], recommended: str) -> Request:
+    """The request with the fields that `--set` gives.
+
+    Args:
+        request: with or without a method.
+        pairs: texts, NAME=VALUE.
+        recommended: the method where the request names none.
+
+    Raises:
+        ValueError: for an unknown method or field, or a value that does not fit.
     """
     from paintback import methods
     from paintback.cli import fields
     from paintback.models.catalogue import TRAINED
 
-    if sampler.method == TRAINED:
-        if pairs:
-            raise ValueError(f"The method {TRAINED!r} has no fields; leave --set out.")
-        return {"method": TRAINED, "fields": {}, "steps": steps}  # how many go with it only the loaded model says
-    given = fields.parse(type(methods.get(sampler.method)), pairs)
-    method = methods.get(sampler.method, **{**sampler.fields, **given})
-    return {
-        "method": sampler.method,
-        "fields": asdict(method),
-        "steps": sampler.num_inference_steps if steps is None else steps,
-    }
+    name = request.method or recommended
+    if not pairs:
+        return request
+    if name == TRAINED:
+        raise ValueError(f"The method {TRAINED!r} has no fields; leave --set out.")
+    return request.with_(fields=fields.parse(type(methods.get(name)), pairs))
 
 
 def find_file(recorded: str, beside: Path) -> Path:

@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from paintback.cli.job import DTYPES, Job, open_inpainter
+from paintback.cli.options import Command, request_options, said
 from paintback.cli.output import Format, emit, format_option, quiet_option, working
 from paintback.cli.results import check_results, overwrite_option
+from paintback.painting.request import LayersRequest
 
 __all__ = ["layers"]
 
-OWN = ("inner_steps", "samples", "spread", "grain", "floor", "doubt", "tempering", "smoothing", "ema", "edge")
-SETTINGS = ("photo", "model", "steps", "seed", "device", "dtype", "threads", "sha256", "versions")
+NOT_WISHES = frozenset({"image", "generator", "prompt_1", "prompt_2", "fields"})  # given by themselves
 
 
-@click.command()
-@click.argument("photo")
+@click.command(cls=Command)
+@click.argument("photo", type=click.Path())
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The folder to write to."
 )
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--prompt-1", help="What layer 1 shows, for models that read text.")
-@click.option("--prompt-2", help="What layer 2 shows.")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help=f"May be repeated: {', '.join(OWN)}.")
-@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Sampling steps.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the result.")
-@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@request_options(LayersRequest)
 @overwrite_option
 @format_option
 @quiet_option
-def layers(
-    photo: str,
-    out: Path,
-    model: str,
-    prompt_1: str | None,
-    prompt_2: str | None,
-    pairs: tuple[str, ...],
-    steps: int,
-    seed: int,
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
-    overwrite: bool,
-    form: Format,
-    quiet: bool,
-) -> None:
+def layers(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, **values: Any) -> None:
     """Take PHOTO apart: PHOTO = mask * layer 1 + (1 - mask) * layer 2.
 
     Writes layer-1.png, layer-2.png and mask.png (white = layer 1) to FOLDER, which is made where there is none. The
@@ -59,47 +35,48 @@ def layers(
     import torch
 
     from paintback import images
+    from paintback.batch.job import open_inpainter, storable
     from paintback.cli import fields
     from paintback.images.encoding import check_place
+    from paintback.randomness import seed_from_system
     from paintback.tasks.layer_inference import LayerInference
-    from paintback.tasks.layers import layers
+    from paintback.tasks.layers import FIELDS, layers
 
-    values = fields.parse(LayerInference, pairs)
-    if foreign := [name for name in values if name not in OWN]:
-        raise ValueError(f"layers has no field {foreign[0]!r} to set; its fields: {', '.join(OWN)}.")
+    request = said(LayersRequest, values, photo=photo)
+    own = fields.parse(LayerInference, values["fields"])
+    if foreign := [name for name in own if name not in FIELDS]:
+        raise ValueError(f"layers has no field {foreign[0]!r} to set; its fields: {', '.join(FIELDS)}.")
     paths = {name: out / f"{name}.png" for name in ("layer-1", "layer-2", "mask")}
     if out.exists():
         check_results(list(paths.values()), [photo], overwrite=overwrite)
     else:
         check_place(out)
     picture = images.read_picture(photo)
-    inpainter, job = open_inpainter(Job(photo, None, model, device=device, dtype=dtype, threads=threads))
+    request = request.with_(seed=seed_from_system() if request.seed is None else request.seed)
+    inpainter, request = open_inpainter(request)
+    wishes = {name: value for name, value in request.to_python().items() if name not in NOT_WISHES}
     with working(1, quiet=quiet) as progress:
         progress.part("layers")
         made = layers(
             picture,
-            (prompt_1, prompt_2),
+            (request.prompt_1, request.prompt_2),
             model=inpainter.model,
-            num_inference_steps=steps,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(int(request.seed or 0)),
+            **wishes,
             output_type="picture",
             callback=lambda *_: progress.step(),
             progress_bar=False,
-            **values,
+            **own,
         )
-    own = replace(job, steps=steps, seed=seed)
-    settings: dict[str, Any] = {
-        "command": "layers",
-        **{name: getattr(own, name) for name in SETTINGS},
-        **{name: made.settings[name] for name in ("prompts", "fields")},
-    }
+    steps, used = made.settings["num_inference_steps"], made.settings["fields"]
+    settings = {"command": "layers", **request.with_(steps=steps, fields=used).to_settings()}
     out.mkdir(exist_ok=True)
     pages = (*made.layers, images.read_picture(made.mask).to_uint8())
     for (name, path), page in zip(paths.items(), pages, strict=True):
-        images.write_picture(page, path, settings={**settings, "page": name})
+        images.write_picture(storable(page, path), path, settings={**settings, "page": name})
     data = {
         **{name: str(path) for name, path in paths.items()},
-        "seed": seed,
+        "seed": request.seed,
         "evaluations": made.evaluations,
         "residual": made.residual,
         "sampled_residual": made.sampled_residual,
@@ -107,5 +84,8 @@ def layers(
         "peak_memory_bytes": made.peak_memory_bytes,
         "settings": settings,
     }
-    told = f"seed {seed}  {made.evaluations:g} evaluations a layer  residual {made.residual:.4f}  {made.seconds:.1f} s"
+    told = (
+        f"seed {request.seed}  {made.evaluations:g} evaluations a layer  residual {made.residual:.4f}  "
+        f"{made.seconds:.1f} s"
+    )
     emit(form, data, "\n".join([*map(str, paths.values()), told]))

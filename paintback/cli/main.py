@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from paintback import __version__
+from paintback.cli.words import in_flags, told
 
 __all__ = ["main", "paintback"]
 
@@ -80,9 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     warnings.showwarning = _show_warning
     try:
-        code = paintback.main(
-            args=None if arguments is None else list(arguments), prog_name="paintback", standalone_mode=False
-        )
+        with told():
+            code = paintback.main(
+                args=None if arguments is None else list(arguments), prog_name="paintback", standalone_mode=False
+            )
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted.")
         sys.exit(INTERRUPTED)
@@ -108,7 +110,7 @@ def explain(error: Exception) -> tuple[str, int]:
     Returns:
         The sentence, and 2 where the input is at fault, 1 where something else is.
     """
-    text = " ".join(str(error).split())
+    text = in_flags(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
         wrong = error.errno in (

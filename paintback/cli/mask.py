@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from paintback.cli.options import Command, request_options
 from paintback.cli.output import Format, emit, format_option
 from paintback.cli.results import check_results, overwrite_option
+from paintback.painting.request import Request
 
 __all__ = ["mask"]
 
+KINDS = ("dust", "scratches", "text", "alpha", "colour", "same_as", "object")
 
-@click.command()
-@click.argument("photo")
+
+@click.command(cls=Command)
+@click.argument("photo", type=click.Path())
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The mask to write: .png, .tif.")
 @click.option("--dust", is_flag=True, help="Small round spots.")
 @click.option("--scratches", is_flag=True, help="Thin long lines.")
@@ -21,7 +26,7 @@ __all__ = ["mask"]
 @click.option("--alpha", is_flag=True, help="What is not opaque.")
 @click.option("--colour", "--color", metavar="#RGB", help="Everything of a colour, as #f00 or red.")
 @click.option("--same-as", metavar="X,Y", help="What has the colour of a pixel and is connected with it.")
-@click.option("--object", "box", metavar="X,Y,W,H", help="What stands out in a box.")
+@click.option("--object", "object", metavar="X,Y,W,H", help="What stands out in a box.")
 @click.option(
     "--sensitivity",
     type=float,
@@ -29,24 +34,10 @@ __all__ = ["mask"]
     show_default=True,
     help="Above 1 finds fainter damage, and more that is none.",
 )
-@click.option("--grow", type=float, default=0, show_default=True, help="Grow the mask by this many pixels.")
+@request_options(Request, wanted=lambda one: one.name == "grow")
 @overwrite_option
 @format_option
-def mask(
-    photo: str,
-    out: Path,
-    dust: bool,
-    scratches: bool,
-    text: bool,
-    alpha: bool,
-    colour: str | None,
-    same_as: str | None,
-    box: str | None,
-    sensitivity: float,
-    grow: float,
-    overwrite: bool,
-    form: Format,
-) -> None:
+def mask(photo: str, out: Path, sensitivity: float, overwrite: bool, form: Format, **wanted: Any) -> None:
     """Find what is to be repainted in PHOTO, and write it as a mask.
 
     Several kinds go into one mask. Look at it before it is used, and touch it up in any editor: white is repainted. In
@@ -55,9 +46,9 @@ def mask(
     from paintback import images
     from paintback.images.finding import find
 
-    flags = {"dust": dust, "scratches": scratches, "text": text, "alpha": alpha}
-    words = [name for name, wanted in flags.items() if wanted]
-    words += [f"{name}={value}" for name, value in (("colour", colour), ("same-as", same_as), ("object", box)) if value]
+    grow = wanted.pop("grow") or 0
+    said = [(name.replace("_", "-"), wanted[name]) for name in KINDS if wanted[name]]
+    words = [name if value is True else f"{name}={value}" for name, value in said]
     if not words:
         raise click.UsageError(
             "say what to find: --dust, --scratches, --text, --alpha, --colour, --same-as or --object."

@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from paintback.painting.layout import Plan
 
 __all__ = [
     "LINES_EVERY",
@@ -72,12 +75,12 @@ class Silent:
     def step(self) -> None:
         """One more step was done."""
 
-    def part(self, text: str, steps: int | None = None) -> None:
-        """The next part of the work begins; `steps` is how many it takes, where that is known."""
+    def part(self, text: str, plan: Plan | None = None) -> None:
+        """The next part of the work begins, with its plan where there is one."""
 
 
 class Count(Silent):
-    """How far the work is, over all its parts.
+    """How far the work is, over all its parts; a step counts by what it costs.
 
     Args:
         parts: of the work.
@@ -85,21 +88,23 @@ class Count(Silent):
 
     def __init__(self, parts: int) -> None:
         self.parts, self.number, self.text = parts, 0, ""
-        self.done, self.steps = 0, 0
+        self.steps, self.costs = 0, [0.0]
         self.began = time.monotonic()
 
     def step(self) -> None:
-        self.done += 1
+        self.steps += 1
 
-    def part(self, text: str, steps: int | None = None) -> None:
-        self.number, self.text, self.done, self.steps = self.number + 1, text, 0, steps or 0
+    def part(self, text: str, plan: Plan | None = None) -> None:
+        self.number, self.text, self.steps = self.number + 1, text, 0
+        self.costs = [0.0] if plan is None else [0.0, *accumulate(_costs(plan))]
 
     @property
     def fraction(self) -> float | None:
-        """Of the work that is done, or None where nobody knows the steps."""
-        if not self.steps:
+        """Of the work that is done, or None where there is no plan."""
+        if len(self.costs) == 1:
             return None
-        return (self.number - 1 + min(1.0, self.done / self.steps)) / self.parts
+        done = self.costs[min(self.steps, len(self.costs) - 1)] / self.costs[-1]
+        return (self.number - 1 + done) / self.parts
 
     @property
     def left(self) -> float | None:
@@ -107,12 +112,22 @@ class Count(Silent):
         return None if not self.fraction else (time.monotonic() - self.began) * (1 / self.fraction - 1)
 
     def __str__(self) -> str:
-        of = f" of {self.steps}" if self.steps else ""
-        words = [f"{self.text}: step {self.done}{of}"]
+        of = f" of {len(self.costs) - 1}" if len(self.costs) > 1 else ""
+        words = [f"{self.text}: step {self.steps}{of}"]
         if self.fraction is not None:
             words.append(f"{self.fraction:.0%}")
         words.append(f"{duration(time.monotonic() - self.began)} so far")
         return ", ".join(words if self.left is None else [*words, f"{duration(self.left)} left"])
+
+
+def _costs(plan: Plan) -> Iterator[float]:
+    """What every step of a plan costs, in pixels that the network sees, gradients among them."""
+    from paintback.painting.layout import BACKWARD
+
+    for stage in plan.stages:
+        for batch in stage.rows(plan.rows, plan.each):
+            each = (stage.evaluations + BACKWARD * stage.vjps) / max(1, stage.steps)
+            yield from [each * stage.cells * (batch.stop - batch.start)] * stage.steps
 
 
 class _Bar(Count):
@@ -129,8 +144,8 @@ class _Bar(Count):
         super().step()
         self._show()
 
-    def part(self, text: str, steps: int | None = None) -> None:
-        super().part(text, steps)
+    def part(self, text: str, plan: Plan | None = None) -> None:
+        super().part(text, plan)
         self._show()
 
 

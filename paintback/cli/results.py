@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
-__all__ = ["check_results", "numbered", "overwrite_option"]
+__all__ = ["check_results", "dry_option", "numbered", "overwrite_option"]
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Write over the input, where the result is named so.")
+
+dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and about how long it takes.")
 
 
 def numbered(out: Path, samples: int) -> list[Path]:

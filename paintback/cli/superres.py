@@ -2,70 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from paintback.cli.job import DTYPES, Job, open_inpainter
+from paintback.cli.options import Command, request_options, said
 from paintback.cli.output import Format, emit, format_option, quiet_option, working
 from paintback.cli.results import check_results, numbered, overwrite_option
+from paintback.painting.request import SuperresRequest
 
 __all__ = ["superres"]
 
-SETTINGS = ("photo", "model", "method", "steps", "seed", "prompt", "device", "dtype", "threads", "sha256", "versions")
+NOT_WISHES = frozenset({"image", "generator", "num_images_per_prompt"})  # given sample by sample
 
 
-@click.command()
-@click.argument("photo")
+@click.command(cls=Command)
+@click.argument("photo", type=click.Path())
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The picture to write.")
-@click.option("--scale", type=click.IntRange(2, 8), default=2, show_default=True, help="Times the sides.")
-@click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a path.")
-@click.option("--method", default="fcs", show_default=True, help="A method that takes operators.")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A field of the method; may be repeated.")
-@click.option("--steps", type=click.IntRange(1), help="Sampling steps.  [default: 20]")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Of the first sample; the next have seed + 1, ...",
-)
-@click.option(
-    "--samples", type=click.IntRange(1), default=1, show_default=True, help="OUT-1, OUT-2, ... and OUT-sheet."
-)
-@click.option("--kernel", type=click.Choice(["bicubic", "area"]), default="bicubic", help="How PHOTO was made smaller.")
-@click.option(
-    "--sigma", type=click.FloatRange(0), default=0, show_default=True, help="Noise in PHOTO: its std, white = 1."
-)
-@click.option("--prompt", help="What PHOTO shows, for models that read text.")
-@click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the network.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@request_options(SuperresRequest)
 @overwrite_option
 @format_option
 @quiet_option
-def superres(
-    photo: str,
-    out: Path,
-    scale: int,
-    model: str,
-    method: str,
-    pairs: tuple[str, ...],
-    steps: int | None,
-    seed: int,
-    samples: int,
-    kernel: str,
-    sigma: float,
-    prompt: str | None,
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
-    overwrite: bool,
-    form: Format,
-    quiet: bool,
-) -> None:
+def superres(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, **values: Any) -> None:
     """Enlarge PHOTO.
 
     The result, made smaller again, is PHOTO. A PNG carries its settings.
@@ -73,19 +33,25 @@ def superres(
     import torch
 
     from paintback import images, methods
+    from paintback.batch.job import open_inpainter, storable
     from paintback.cli import fields
     from paintback.cli.sheet import sheet
     from paintback.images.resizing import resize_unit
+    from paintback.randomness import seed_from_system
     from paintback.tasks.superres import choose_method, superres
 
-    chosen = choose_method(method, **fields.parse(type(methods.get(method)), pairs))
+    request = said(SuperresRequest, values, photo=photo)
+    method = request.method
+    chosen = choose_method(method, **fields.parse(type(methods.get(method)), values["fields"]))
+    request = request.with_(fields=asdict(chosen))
+    samples, seed = request.samples, seed_from_system() if request.seed is None else request.seed
     names = numbered(out, samples)
     page = out.with_name(f"{out.stem}-sheet.png")
     check_results([*names, page] if samples > 1 else names, [photo], overwrite=overwrite)
     picture = images.read_picture(photo)
-    images.check_writable(out, picture)
-    job = Job(photo, None, model, method, steps=steps, prompt=prompt, device=device, dtype=dtype, threads=threads)
-    inpainter, job = open_inpainter(job)
+    images.check_writable(out, storable(picture, out))
+    inpainter, request = open_inpainter(request)
+    wishes = {name: value for name, value in request.to_python().items() if name not in NOT_WISHES}
     made = []
     with working(samples, quiet=quiet) as progress:
         # one after another, each with a generator of its own seed, so that any of them can be made alone
@@ -94,14 +60,9 @@ def superres(
             made.append(
                 superres(
                     picture,
-                    scale,
+                    **wishes,
                     model=inpainter.model,
-                    method=chosen,
-                    num_inference_steps=steps,
                     generator=torch.Generator().manual_seed(seed + number),
-                    prompt=prompt,
-                    sigma=sigma,
-                    kernel=kernel,  # type: ignore[arg-type]
                     output_type="picture",
                     callback=lambda *_: progress.step(),
                     progress_bar=False,
@@ -110,15 +71,10 @@ def superres(
     rows: list[dict[str, Any]] = []
     settings: list[dict[str, Any]] = []
     for number, (path, output) in enumerate(zip(names, made, strict=True)):
-        own = replace(job, seed=seed + number, steps=output.settings["num_inference_steps"])
-        settings.append(
-            {
-                "command": "superres",
-                **{name: getattr(own, name) for name in SETTINGS},
-                **{name: output.settings[name] for name in ("fields", "scale", "kernel", "sigma", "project")},
-            }
-        )
-        images.write_picture(output.images[0], path, settings=settings[-1])
+        steps, used = output.settings["num_inference_steps"], output.settings["fields"]
+        own = request.with_(seed=seed + number, samples=1, steps=steps, fields=used)
+        settings.append({"command": "superres", **own.to_settings()})
+        images.write_picture(storable(output.images[0], path), path, settings=settings[-1])
         rows.append(
             {
                 "path": str(path),

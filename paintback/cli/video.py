@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.cli.job import Job, is_mask_word, open_inpainter
-from paintback.cli.output import Format, Silent, emit, remark, working
+from paintback.batch.job import is_mask_word, of_seed, open_inpainter, settled
+from paintback.cli.output import emit, remark, working
 from paintback.cli.results import check_results, numbered
+from paintback.painting.request import Request
 
 if TYPE_CHECKING:
-    from paintback.images.clips import Clip, Masks
+    from paintback.cli.inpaint import Order
 
 __all__ = ["run"]
 
 
-def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwrite: bool = False) -> None:
+def run(request: Request, order: Order) -> None:
     """Paints a clip and writes it, once for each sample.
 
     Args:
-        job: what is to be painted.
-        out: the file to write; more samples are OUT-1, OUT-2, ...
-        samples: how many; seeds go up from the job's.
-        form: of what is said on stdout.
-        quiet: no progress bar.
-        overwrite: the clip or the mask may be written over.
+        request: what is to be painted; more samples have seeds that go up, and are OUT-1, OUT-2, ...
+        order: what goes with it.
 
     Raises:
         ValueError: for files or settings that do not fit.
     """
-    from paintback.images.clips import check_clip_path, write_clip
+    import torch
 
+    from paintback.images.clips import check_clip_path, read_clip, write_clip
+    from paintback.tasks.video import inpaint_video
+
+    if is_mask_word(request.mask):
+        raise ValueError(
+            f"A clip takes no {request.mask!r} for its mask, as it carries no transparency and is not searched; give a "
+            "mask picture or a clip as the mask."
+        )
+    if order.dry_run or order.streams.to_stdout or order.streams.piped:
+        raise ValueError("A clip is planned as it is painted, and written to a file: leave out --dry-run and -.")
+    out, samples = order.out, request.samples
     names = numbered(out, samples)
-    check_results(names, [job.photo, None if is_mask_word(job.mask) else job.mask], overwrite=overwrite)
-    clip, mask = prepare(job)
-    check_clip_path(out, clip.shape)
-    inpainter, job = open_inpainter(job)
+    check_results(names, [request.photo, request.mask], overwrite=order.overwrite)
+    clip = read_clip(str(request.photo))
+    frames, height, width = clip.shape
+    left, top, right, bottom = request.outpaint
+    check_clip_path(out, (frames, height + top + bottom, width + left + right))
+    inpainter, request = open_inpainter(request)
+    request = settled(request, inpainter)
     rows: list[dict[str, Any]] = []
-    with working(samples, quiet=quiet) as progress:
+    settings: list[dict[str, Any]] = []
+    with working(samples, quiet=order.quiet) as progress:
         for number, path in enumerate(names):
-            own = replace(job, seed=job.seed + number)
-            progress.part(job.method if samples == 1 else f"{job.method}, sample {number + 1} of {samples}")
-            output = _paint(inpainter, own, clip, mask, progress)
-            has_sound = write_clip(output.frames, path, settings=own.to_settings())
+            own = of_seed(request, int(request.seed or 0) + number)
+            progress.part(f"{own.method}" if samples == 1 else f"{own.method}, sample {number + 1} of {samples}")
+            output = inpaint_video(
+                clip,
+                request.mask,
+                model=inpainter,
+                request=own,
+                generator=torch.Generator().manual_seed(int(own.seed or 0)),
+                output_type="clip",
+                callback=lambda *_: progress.step(),
+                progress_bar=False,
+            )
+            own = own.with_(window=output.settings["window"], overlap=output.settings["overlap"])
+            settings.append(own.to_settings())
+            has_sound = write_clip(output.frames, path, settings=settings[-1])
             rows.append(
                 {
                     "path": str(path),
                     "seed": own.seed,
-                    "frames": clip.shape[0],
+                    "frames": frames,
                     "windows": len(output.windows),
                     "evaluations": output.evaluations,
                     "vjps": output.vjps,
@@ -61,62 +82,10 @@ def run(job: Job, out: Path, samples: int, *, form: Format, quiet: bool, overwri
     if not rows[0]["lossless"]:
         remark(f"{out.suffix} is lossy all over, also outside the mask; an .mkv keeps what was not repainted.")
     if clip.sound is not None and not rows[0]["sound"]:
-        remark(f"{out.suffix} cannot hold the sound of {job.photo} as it is; it was left out.")
+        remark(f"{out.suffix} cannot hold the sound of {request.photo} as it is; it was left out.")
     lines = [
         f"{row['path']}  seed {row['seed']}  {row['frames']} frames  {row['evaluations']:g} evaluations  "
         f"{row['seconds']:.1f} s"
         for row in rows
     ]
-    emit(form, {"outputs": rows, "settings": replace(job, seed=rows[0]["seed"]).to_settings()}, "\n".join(lines))
-
-
-def prepare(job: Job) -> tuple[Clip, Masks]:
-    """Reads the clip and its mask, extends both, grows the mask.
-
-    Raises:
-        ValueError: for files that cannot be used, or a mask that leaves nothing to do.
-    """
-    import numpy as np
-
-    from paintback import images
-    from paintback.images.clips import extend_clip, read_clip, read_clip_mask
-
-    if is_mask_word(job.mask):
-        raise ValueError(f"A clip takes no {job.mask!r} for its mask; give a mask picture or a clip as the mask.")
-    clip = read_clip(job.photo)
-    mask = np.zeros(clip.shape, bool) if job.mask is None else read_clip_mask(job.mask, clip.shape)
-    if any(job.outpaint):
-        left, top, _, _ = job.outpaint
-        _, height, width = clip.shape
-        clip, wide = extend_clip(clip, *job.outpaint)
-        wide[:, top : top + height, left : left + width] |= mask
-        mask = wide
-    if job.grow:
-        mask = np.stack([images.grow(one, job.grow) for one in mask])
-    images.check_mask(mask)
-    return clip, mask
-
-
-def _paint(inpainter: Any, job: Job, clip: Clip, mask: Masks, progress: Silent) -> Any:
-    import torch
-
-    from paintback import methods
-    from paintback.tasks.video import inpaint_video
-
-    return inpaint_video(
-        clip,
-        mask,
-        model=inpainter,
-        prompt=job.prompt,
-        negative_prompt=job.negative_prompt,
-        method=methods.get(job.method, **job.fields),
-        num_inference_steps=job.steps,
-        guidance_scale=job.guidance,
-        generator=torch.Generator().manual_seed(job.seed),
-        mask_blur=job.blur,
-        height=job.height,
-        width=job.width,
-        output_type="clip",
-        callback=lambda *_: progress.step(),
-        progress_bar=False,
-    )
+    emit(order.form, {"outputs": rows, "settings": settings[0]}, "\n".join(lines))

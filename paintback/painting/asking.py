@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -101,7 +102,7 @@ class Asked(BaseModel):
     def _plain(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        kinds = {name: _kinds(entry.annotation) for name, entry in cls.model_fields.items()}
+        kinds = _kinds_of(cls)
         plain = {name: _plain_value(value, kinds.get(name, ())) for name, value in data.items()}
         return {name: None if name == "seed" and value == -1 else value for name, value in plain.items()}
 
@@ -181,6 +182,12 @@ def _option(name: str, entry: Any) -> Option:
         where=ask.where,
         clips=ask.clips,
     )
+
+
+@cache
+def _kinds_of(kind: type[Asked]) -> dict[str, tuple[Any, ...]]:
+    """The types of every entry of a request."""
+    return {name: _kinds(entry.annotation) for name, entry in kind.model_fields.items()}
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:

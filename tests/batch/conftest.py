@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from paintback.batch import Job
+from paintback.batch import Request
 from paintback.models.unet import UNet, UNetConfig
 
 
@@ -54,13 +54,13 @@ def scans(tmp_path: Path) -> Callable[..., list[Path]]:
 
 
 @pytest.fixture
-def jobs(scans: Callable[..., list[Path]], mask: Path, tiny_model: str) -> Callable[..., list[Job]]:
+def jobs(scans: Callable[..., list[Path]], mask: Path, tiny_model: str) -> Callable[..., list[Request]]:
     """Jobs of that many pictures."""
 
-    def make(count: int, **settings: object) -> list[Job]:
+    def make(count: int, **settings: object) -> list[Request]:
         common = {"mask": str(mask), "model": tiny_model, "method": "replacement", "steps": 2, "threads": 1}
         return [
-            Job.from_json({**common, "photo": str(path), "seed": k, **settings}) for k, path in enumerate(scans(count))
+            Request.parse({**common, "photo": str(path), "seed": k, **settings}) for k, path in enumerate(scans(count))
         ]
 
     return make

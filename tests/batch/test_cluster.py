@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paintback.batch import Job, run
+from paintback.batch import Request, run
 from paintback.batch.cluster import connect, run_items
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals")]
@@ -179,8 +179,8 @@ def test_through_a_client_address(jobs, tmp_path):
     text = tmp_path / "jobs.json"
     text.write_text(json.dumps([job.to_settings() for job in given]))
     code = (
-        "import json, sys; from paintback.batch import Job, run\n"
-        f"jobs = [Job.from_settings(entry) for entry in json.load(open({str(text)!r}))]\n"
+        "import json, sys; from paintback.batch import Request, run\n"
+        f"jobs = [Request.from_settings(entry) for entry in json.load(open({str(text)!r}))]\n"
         f"report = run(jobs, {str(tmp_path / 'out')!r}, batch=4, engine='ray', address='ray://127.0.0.1:{port + 1}')\n"
         "print(len(report.done), report.failed)"
     )
@@ -212,7 +212,7 @@ def test_two_workers_are_faster_than_one(cluster, tmp_path):
         path = tmp_path / f"scan{k:03}.png"
         Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
         entries = {"photo": str(path), "mask": str(tmp_path / "mask.png"), "model": "fashion", "seed": k, "threads": 1}
-        given.append(Job.from_json({**entries, "method": "ding", "steps": 12}))
+        given.append(Request.parse({**entries, "method": "ding", "steps": 12}))
     rates = {}
     for workers in (1, 2):
         out, times = tmp_path / f"out-{workers}", []

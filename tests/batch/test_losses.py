@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from paintback.batch import Job, Task, run
+from paintback.batch import Request, Task, run
 from paintback.batch.ledger import Ledger
 
 
 def moved(job, **changes):
-    return Job.from_settings({**job.to_settings(), **changes})
+    return Request.from_settings({**job.to_settings(), **changes})
 
 
 @pytest.mark.parametrize("way", ["the folder", "a link to it", "a linked picture", "a linked result", "a hard link"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paintback.batch import Job, Task, read_tasks
+from paintback.batch import Request, Task, read_tasks
 from paintback.batch.names import distinct, too_long
 from paintback.batch.pairs import named_after
 from paintback.batch.tasks import name_jobs
@@ -31,9 +31,9 @@ def make(tmp_path):
 
 def pairs(tasks, root):
     return {
-        task.name: None if task.job is None else task.job.mask.removeprefix(str(root) + "/")
+        task.name: None if task.request is None else task.request.mask.removeprefix(str(root) + "/")
         for task in tasks
-        if task.job is None or task.job.mask
+        if task.request is None or task.request.mask
     }
 
 
@@ -111,7 +111,9 @@ def test_names_stay_what_they_are():
     long = "写" * 80
     photos = ["co:lon.png", "a::b.png", "ab::c.png", f"{long}.png", "back\\slash.png", "new\nline.png", "../up.png"]
     names = [name for name, problem in distinct([{"photo": f"in/{one}"} for one in photos], "in") if problem is None]
-    assert [task.error for task in name_jobs([Task(name, Job("a.png", "m.png")) for name in names])] == [None] * 7
+    assert [task.error for task in name_jobs([Task(name, Request(photo="a.png", mask="m.png")) for name in names])] == [
+        None
+    ] * 7
     assert names == ["co:lon", "a::b", "ab::c", long, "back_slash", "new_line", "up"]
     assert too_long(long + ".png") is None
     assert too_long("deep/" + "写" * 84 + ".png") is not None and "256 bytes" in str(too_long("写" * 84 + ".png"))

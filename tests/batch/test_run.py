@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import paintback as pb
-from paintback.batch import Job, Task, run
+from paintback.batch import Request, Task, run
 from paintback.batch.ledger import Ledger
 from paintback.batch.worker import Options, Painter, bytes_per_cell
 from paintback.images import read_picture, read_settings
@@ -51,7 +51,7 @@ def test_paints_records_and_skips(jobs, tmp_path):
         before, after = (np.asarray(Image.open(name)) for name in (job.photo, path))
         hole = np.asarray(Image.open(job.mask)) > 0
         assert (before[~hole] == after[~hole]).all() and (before[hole] != after[hole]).any()
-        assert Job.from_settings(read_settings(path)) == Job.from_settings(record["job"])
+        assert Request.from_settings(read_settings(path)) == Request.from_settings(record["job"])
     again = run(given, out, batch=2)
     assert (len(again.skipped), again.done, again.failed) == (5, [], [])
     assert len(lines(out)) == 5
@@ -154,7 +154,7 @@ def test_what_was_changed_is_done_again(jobs, mask, tmp_path):
     Image.fromarray(255 - np.asarray(Image.open(given[2].photo))).save(given[2].photo)
     touched = os.stat(given[3].photo)
     os.utime(given[3].photo, ns=(touched.st_atime_ns, touched.st_mtime_ns + 10**9))  # the same bytes, another time
-    given[4] = Job.from_settings({**given[4].to_settings(), "seed": 99})
+    given[4] = Request.from_settings({**given[4].to_settings(), "seed": 99})
     report = run(given, out, batch=4)
     assert sorted(record["name"] for record in report.done) == ["scan000", "scan001", "scan002", "scan004"]
     after = hashes(out)
@@ -246,7 +246,7 @@ def test_memory_urls(jobs, mask, tmp_path):
     for k, job in enumerate(given):
         memory.pipe_file(f"/run/in/{k}.png", Path(job.photo).read_bytes())
         settings = {**job.to_settings(), "photo": f"memory://run/in/{k}.png", "mask": "memory://run/mask.png"}
-        moved.append(Job.from_settings(settings))
+        moved.append(Request.from_settings(settings))
     memory.pipe_file("/run/mask.png", mask.read_bytes())
     memory.pipe_file("/run/in/2.png", b"spoilt")
     report = run(moved, "memory://run/out")
@@ -287,4 +287,4 @@ def test_wrong_calls(jobs, tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         run([job], tmp_path / "file")
     with pytest.raises(ValueError, match="magic"):
-        run([Task("a", Job.from_settings({**job.to_settings(), "model": "magic"}))], tmp_path / "out")
+        run([Task("a", Request.from_settings({**job.to_settings(), "model": "magic"}))], tmp_path / "out")

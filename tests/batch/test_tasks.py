@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from PIL import Image
 
-from paintback.batch import Job, Task, read_tasks
+import paintback as pb
+from paintback.batch import Request, Task, read_tasks
 from paintback.batch.tasks import name_jobs, seed_of
 
 BASE = {"model": "photo", "method": "ding", "fields": {"sigma_y": 0.05}, "steps": 4}
@@ -45,12 +47,14 @@ def test_a_folder_with_paired_masks(tree):
     tasks, _ = read_tasks(str(tree / "in"), str(tree / "masks"), BASE)
     found = by_name(tasks)
     assert set(found) == {"a.png", "a.jpg", "b", "deep/b", "deep/c"}  # equal stems keep their suffix
-    assert found["a.jpg"].job.mask == found["a.png"].job.mask == str(tree / "masks/a.png")
-    assert found["deep/b"].job.mask == str(tree / "masks/deep/b.png")
-    assert found["deep/c"].job.mask == str(tree / "masks/c_mask.png")
-    assert found["b"].job.seed == seed_of(0, "b") != found["deep/b"].job.seed
-    assert found["b"].job.fields == {"sigma_y": 0.05}
-    assert by_name(read_tasks(str(tree / "in"), str(tree / "masks"), BASE, seed=1)[0])["b"].job.seed == seed_of(1, "b")
+    assert found["a.jpg"].request.mask == found["a.png"].request.mask == str(tree / "masks/a.png")
+    assert found["deep/b"].request.mask == str(tree / "masks/deep/b.png")
+    assert found["deep/c"].request.mask == str(tree / "masks/c_mask.png")
+    assert found["b"].request.seed == seed_of(0, "b") != found["deep/b"].request.seed
+    assert found["b"].request.fields == {**asdict(pb.methods.get("ding")), "sigma_y": 0.05}
+    assert by_name(read_tasks(str(tree / "in"), str(tree / "masks"), BASE, seed=1)[0])["b"].request.seed == seed_of(
+        1, "b"
+    )
 
 
 def test_results_and_masks_below_the_folder_are_no_inputs(tree):
@@ -63,10 +67,10 @@ def test_results_and_masks_below_the_folder_are_no_inputs(tree):
 def test_a_glob_one_mask_and_a_missing_mask(tree):
     tasks, _ = read_tasks(str(tree / "in/**/b.png"), str(tree / "masks/b.png"), BASE)
     assert set(by_name(tasks)) == {"b", "deep/b"}
-    assert {task.job.mask for task in tasks} == {str(tree / "masks/b.png")}
+    assert {task.request.mask for task in tasks} == {str(tree / "masks/b.png")}
     (tree / "masks/a.png").unlink()
     missing = by_name(read_tasks(str(tree / "in"), str(tree / "masks"), BASE)[0])["a.jpg"]
-    assert missing.job is None
+    assert missing.request is None
     assert "has no mask in" in missing.error
     with pytest.raises(ValueError, match="is no folder, glob or manifest"):
         read_tasks(str(tree / "nowhere"), None, BASE)
@@ -107,11 +111,12 @@ def test_manifests_have_settings_for_each_row(tree, write):
     assert remarks == ["columns that mean nothing here: camera."]
     assert [task.error for task in tasks] == [None, None, None]
     assert [task.name for task in tasks] == ["in/b", "deep/seven", "in/deep/b"]
-    plain, own, alpha = (task.job for task in tasks)
+    plain, own, alpha = (task.request for task in tasks)
     assert (plain.photo, plain.mask, plain.method, plain.steps) == (
         str(tree / "in/b.png"), str(tree / "masks/b.png"), "ding", 4,
     )  # fmt: skip
-    assert (own.seed, own.method, own.fields, own.prompt, own.steps, own.guidance) == (7, "ddnm", {}, "a cat", 3, 1.5)
+    assert (own.seed, own.method, own.prompt, own.steps, own.guidance) == (7, "ddnm", "a cat", 3, 1.5)
+    assert own.fields == asdict(pb.methods.get("ddnm"))
     assert own.mask == str(tree / "masks/a.png")
     assert alpha.mask == "alpha"
 
@@ -123,21 +128,24 @@ def test_names_never_leave_the_output_and_never_meet(tree):
     rows += [{"photo": "in/b.png"}, {"photo": "in/b.png"}, {"photo": "../b.png"}]
     write_jsonl(tree / "rows.jsonl", rows)
     tasks, _ = read_tasks(str(tree / "rows.jsonl"), "alpha", BASE)
-    assert all(task.job is None and "name" in task.error for task in tasks[: len(bad)])
+    assert all(task.request is None and "name" in task.error for task in tasks[: len(bad)])
     assert len({task.name.casefold() for task in tasks}) == len(tasks)
     assert all(".." not in task.name.split("/") and not task.name.startswith("/") for task in tasks)
-    assert tasks[len(bad)].job is not None
+    assert tasks[len(bad)].request is not None
     assert "was given before" in tasks[len(bad) + 1].error
-    assert tasks[-1].job.photo.endswith("../b.png")  # a local manifest may name any picture of its user
+    assert tasks[-1].request.photo.endswith("../b.png")  # a local manifest may name any picture of its user
     assert tasks[-1].name.startswith("row-") or "/" not in tasks[-1].name
 
 
 def test_jobs_of_python_are_named_by_their_pictures():
-    jobs = [Job(path, "m.png") for path in ("x/a.png", "y/a.png", "b.png", "/k/c.png", "/l/c.png", "/l/c.jpg")]
+    jobs = [
+        Request(photo=path, mask="m.png")
+        for path in ("x/a.png", "y/a.png", "b.png", "/k/c.png", "/l/c.png", "/l/c.jpg")
+    ]
     assert [task.name for task in name_jobs(jobs)] == ["x/a", "y/a", "b", "c.png", "c.png-2", "c.jpg"]
     own, twice = name_jobs([Task("own", jobs[0]), Task("own", jobs[1])])
     assert own == Task("own", jobs[0])
-    assert twice.job is None
+    assert twice.request is None
 
 
 @pytest.mark.parametrize(("name", "text", "says"), [
@@ -161,9 +169,9 @@ def test_urls(tree):
     tasks, _ = read_tasks("memory://tasks/in", "memory://tasks/masks", BASE)
     found = by_name(tasks)
     assert set(found) == {"a", "deep/b"}
-    assert found["deep/b"].job.photo.startswith("memory://")
+    assert found["deep/b"].request.photo.startswith("memory://")
     memory.pipe_file("/tasks/rows.jsonl", b'{"photo": "in/a.png", "mask": "masks/a.png"}\n')
     (task,) = read_tasks("memory://tasks/rows.jsonl", None, BASE)[0]
-    assert (task.name, task.job.photo) == ("in/a", "memory://tasks/in/a.png")
+    assert (task.name, task.request.photo) == ("in/a", "memory://tasks/in/a.png")
     with pytest.raises(ValueError, match="no files behind nowhere://"):
         read_tasks("nowhere://x/rows.jsonl", None, BASE)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from paintback import models
-from paintback.batch import Job, run
+from paintback.batch import Request, run
 from paintback.models.unet import UNet
 
 FEW, MANY, BATCH, STEPS = 16, 64, 8, 12
@@ -35,7 +35,7 @@ def spent(tmp_path: Path) -> Callable[[int], float]:
         path = tmp_path / f"scan{k:03}.png"
         Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
         entries = {"photo": str(path), "mask": str(tmp_path / "mask.png"), "model": "fashion", "seed": k, "threads": 1}
-        jobs.append(Job.from_json({**entries, "method": "ding", "steps": STEPS}))
+        jobs.append(Request.parse({**entries, "method": "ding", "steps": STEPS}))
 
     def seconds(count: int) -> float:
         runs.append(count)

@@ -220,5 +220,5 @@ def test_ctrl_c_leaves_nothing(photo, mask, tiny_model, tmp_path):
     out, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
     assert out == b""
-    assert err.strip() == b"paintback: interrupted."
+    assert err.splitlines()[-1] == b"paintback: interrupted."  # after lines of progress, where the machine is slow
     assert not list(results.iterdir())

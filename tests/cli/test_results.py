@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import paintback.cli.output as output
+from paintback.painting.layout import Plan, Stage
 
 
 @pytest.fixture
@@ -96,12 +97,22 @@ def test_a_folder_that_takes_no_files(call, photo, mask):
     assert "cannot be written" in done.err
 
 
+def plan(*stages):
+    """A plan of (steps, evaluations, side) that are painted one after another."""
+    return Plan(
+        tuple(
+            Stage(0, None, None, (side, side), 1, 1, steps=steps, evaluations=evaluations)
+            for steps, evaluations, side in stages
+        )
+    )
+
+
 def test_piped_output_has_a_line_every_ten_seconds(monkeypatch, capsys):
     assert output.LINES_EVERY == 10
     monkeypatch.setattr(output, "LINES_EVERY", 0.02)
     with output.working(2, quiet=False) as progress:
-        progress.part("ding, sample 2 of 2", 8)
-        progress.part("ding, sample 2 of 2", 8)
+        progress.part("ding, sample 2 of 2", plan((8, 16, 4)))
+        progress.part("ding, sample 2 of 2", plan((8, 16, 4)))
         for _ in range(4):
             progress.step()
         until = time.monotonic() + 5
@@ -119,13 +130,13 @@ def test_time_left_follows_the_share_that_is_done(monkeypatch):
     now = 100.0
     monkeypatch.setattr(output.time, "monotonic", lambda: now)
     count = output.Count(2)
-    count.part("one", 10)
+    count.part("one", plan((5, 5, 8), (5, 15, 8)))
     assert (count.fraction, count.left) == (0, None)
     for _ in range(5):
         count.step()
     now = 130.0
-    assert (count.fraction, count.left) == (0.25, 90)
-    assert str(count) == "one: step 5 of 10, 25%, 30 s so far, 90 s left"
+    assert (count.fraction, count.left) == (0.125, 210)  # a step of the second stage costs three times as much
+    assert str(count) == "one: step 5 of 10, 12%, 30 s so far, 4 min left"
     count.part("two")
     count.step()
     assert (count.fraction, str(count)) == (None, "two: step 1, 30 s so far")

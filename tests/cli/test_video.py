@@ -152,3 +152,24 @@ def test_a_failure_leaves_no_file(frames, tmp_path, monkeypatch):
         write_clip(Clip(frames), path)
     assert [one.name for one in tmp_path.iterdir()] == ["out.mkv"]
     assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "evaluations"), [(("--strength", 0.5), 1), (("--average", 3), 6), (("--quality", "best"), 16)]
+)
+def test_what_is_asked_of_pictures_is_asked_of_clips(paint, video, mask, hole, tmp_path, arguments, evaluations):
+    out = tmp_path / "out.mkv"
+    done = paint(video, mask, "-o", out, "--method", "replacement", *arguments, "--format", "json")
+    assert done.code == 0, done.err
+    assert done.json["outputs"][0]["evaluations"] == evaluations
+    assert np.array_equal(read_clip(out).frames[:, ~hole], read_clip(video).frames[:, ~hole])
+
+
+def test_padding_blur_and_the_kind_of_a_mask_reach_clips(paint, video, mask, hole, tmp_path):
+    Image.fromarray(255 - np.asarray(Image.open(mask))).save(tmp_path / "black.png")
+    options = ("--method", "replacement", "--padding", 2, "--blur", 1, "--format", "json")
+    done = paint(video, mask, "-o", tmp_path / "a.mkv", *options)
+    assert done.code == 0, done.err
+    assert (done.json["settings"]["padding"], done.json["settings"]["window"]) == (2, 81)
+    assert paint(video, tmp_path / "black.png", "-o", tmp_path / "b.mkv", "--mask-is", "black", *options).code == 0
+    assert np.array_equal(read_clip(tmp_path / "a.mkv").frames, read_clip(tmp_path / "b.mkv").frames)

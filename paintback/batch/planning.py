@@ -1,0 +1,59 @@
+"""What a run would do, picture by picture, and about how long it takes here: for `paintback batch --dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paintback.batch.job import bare, load, of_seed, read, settled
+from paintback.batch.tasks import Task
+
+if TYPE_CHECKING:
+    from paintback.painting.layout import Plan, Speed
+    from paintback.tasks.inpaint import Inpainter
+
+__all__ = ["Planned", "plan_all"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One picture of a batch.
+
+    Attributes:
+        name: of the task.
+        plan: what would be done, or None where it cannot be.
+        seconds: that it takes by itself, at the speed measured at the first picture; None where that is not known.
+        error: what is wrong with it.
+    """
+
+    name: str
+    plan: Plan | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
+    """Plans tasks one after another; each model is loaded once, in the order of the tasks.
+
+    Raises:
+        ValueError: for a model or device that cannot be used.
+    """
+    loaded: dict[tuple[str, str | None, str | None], tuple[Inpainter, list[Speed]]] = {}
+    for task in tasks:
+        if task.request is None:
+            yield Planned(task.name, error=task.error)
+            continue
+        place = (task.request.model, task.request.device, task.request.dtype)
+        if place not in loaded:
+            loaded[place] = load(task.request), []
+        inpainter, speeds = loaded[place]
+        try:
+            request = settled(task.request, inpainter)
+            plan = inpainter.plan(*read(request), request=of_seed(bare(request), int(request.seed or 0)))
+        except ValueError as error:
+            yield Planned(task.name, error=str(error))
+            continue
+        if not speeds and (measured := inpainter.speed(plan, request.prompt)) is not None:
+            speeds.append(measured)
+        yield Planned(task.name, plan, plan.seconds(speeds[0]) if speeds else None)
