@@ -33,7 +33,7 @@ SPOT = 4.0  # radius of the largest dust
 WIDEST = 2.5  # half the width of the widest scratch
 SHORTEST = 32.0  # length of the shortest scratch
 PIECE = 21.0  # length of the straight pieces that it is made of
-CROWD = 0.03  # part of a picture that scratches may cover before they are compared with each other
+CROWD = 0.08  # part of a picture that scratches may cover before they are compared with each other
 LETTERS = 4  # signs that make a row of print
 ALIKE = 12.0  # distance of colours in CIELAB that are taken for the same
 
@@ -135,7 +135,7 @@ def scratches(picture: Picture, sensitivity: float = 1.0) -> Mask:
     for sign in (1, -1):
         found, usual = _lines(sign * smooth, least, unit)
         if found.mean() > CROWD:
-            found, _ = _lines(sign * smooth, np.maximum(least, 1.5 * usual), unit)
+            found, _ = _lines(sign * smooth, np.maximum(least, min(1.5 * usual, 0.2)), unit)
         out |= found
     return _enlarged(grow(out, 1.5 * unit), picture.shape)
 
