@@ -33,7 +33,7 @@ SPOT = 4.0  # radius of the largest dust
 WIDEST = 2.5  # half the width of the widest scratch
 SHORTEST = 32.0  # length of the shortest scratch
 PIECE = 21.0  # length of the straight pieces that it is made of
-CROWD = 0.08  # part of a picture that scratches may cover before they are compared with each other
+CROWD = 0.03  # part of a picture that scratches may cover before they are compared with each other
 LETTERS = 4  # signs that make a row of print
 ALIKE = 12.0  # distance of colours in CIELAB that are taken for the same
 
@@ -135,7 +135,7 @@ def scratches(picture: Picture, sensitivity: float = 1.0) -> Mask:
     for sign in (1, -1):
         found, usual = _lines(sign * smooth, least, unit)
         if found.mean() > CROWD:
-            found, _ = _lines(sign * smooth, np.maximum(least, min(1.5 * usual, 0.2)), unit)
+            found, _ = _lines(sign * smooth, np.maximum(least, 1.5 * usual), unit)
         out |= found
     return _enlarged(grow(out, 1.5 * unit), picture.shape)
 
@@ -175,7 +175,7 @@ def _segments(length: int) -> list[tuple[float, Floats]]:
     """Straight segments of a length in all directions: the angle to the rows, and a kernel."""
     half, kernels = length // 2, []
     steps = np.arange(-half, half + 1)
-    for angle in np.linspace(0, np.pi, max(16, round(np.pi * half / 2)), endpoint=False):
+    for angle in np.linspace(0, np.pi, max(32, round(np.pi * half / 2)), endpoint=False):
         kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
         kernel[half + np.rint(steps * np.sin(angle)).astype(int), half + np.rint(steps * np.cos(angle)).astype(int)] = 1
         kernels.append((float(angle), kernel))

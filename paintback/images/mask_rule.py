@@ -99,12 +99,12 @@ def _by_rule(picture: Picture, say: Say) -> Mask:
     alpha = picture.alpha
     if alpha is not None and alpha.min() <= picture.white // 2 and alpha.min() < alpha.max():
         return _of_layer(picture, say)
-    luma = _luma(picture)
     levels = _levels(picture.pixels)
+    if len(levels) == 2:
+        return _lighter(picture, levels, say)
+    luma = _luma(picture)
     if len(levels) == 1:
         return np.asarray(luma > 0.5)
-    if len(levels) == 2:
-        return _lighter(picture, luma, levels, say)
     if (found := _two_levels(luma)) is not None:
         dark, light, hole = found
         if dark > DARK or light < LIGHT:
@@ -162,11 +162,13 @@ def _of_layer(picture: Picture, say: Say) -> Mask:
     return hole
 
 
-def _lighter(picture: Picture, luma: NDArray[np.float32], levels: list[tuple[int, ...]], say: Say) -> Mask:
+def _lighter(picture: Picture, levels: list[tuple[int, ...]], say: Say) -> Mask:
     """The lighter of two exact levels; of equally light ones the more colourful."""
     dark, light = sorted(levels, key=lambda level: (round(float(_weigh(level)), 6), max(level) - min(level), level))
     white = picture.white
-    hole = np.asarray((picture.pixels == np.array(light, picture.pixels.dtype)).all(axis=2))
+    hole = np.ones(picture.shape, bool)
+    for channel, value in enumerate(light):
+        hole &= picture.pixels[..., channel] == value
     if max(dark) > DARK * white or min(light) < LIGHT * white:
         say(
             f"The mask has two levels, {_name(dark, picture)} and {_name(light, picture)}; the lighter one, "

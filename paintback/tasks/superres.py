@@ -224,7 +224,7 @@ def _finish(
     whole = np.ones((height, width), bool)
     new = model.to_picture(x)[0, :, :height, :width].permute(1, 2, 0).numpy()
     blank = np.zeros((height, width, picture.pixels.shape[2]), picture.pixels.dtype)
-    made = Picture(blank, None, picture.icc, picture.kind).with_pixels(new, whole)
+    made = Picture(blank, None, picture.icc, picture.kind, picture.metadata).with_pixels(new, whole)
     if picture.alpha is not None:
         alpha = resize_unit(picture.alpha, (height, width), "bicubic").clip(0, picture.white)
         alpha = alpha if picture.white == 1 else np.rint(alpha)
