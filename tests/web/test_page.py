@@ -554,6 +554,8 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
     page.keyboard.press("Escape")
     page.fill("#samples", "1")
     page.fill("#strength", "1")
+    page.select_option("#method", "ddnm")
+    page.fill("#average", "1")  # which beats the quality
     page.fill("#steps", "1000")
     page.click("#run")
     expect(page.locator("#progress-text")).to_contain_text(re.compile(r"step [1-9]\d* of 1000"))
@@ -565,7 +567,7 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
     expect(page.locator("#progress-text")).to_contain_text(re.compile(r"step [1-9]\d* of 1000"))
     expect(page.locator("#stop")).to_be_visible()
     expect(page.locator("#strip .tile:enabled")).to_have_count(2)
-    for name, value in (("#steps", "1000"), ("#strength", "1"), ("#samples", "1")):
+    for name, value in (("#steps", "1000"), ("#strength", "1"), ("#samples", "1"), ("#method", "ddnm")):
         expect(page.locator(name)).to_have_value(value)
     expect(page.get_by_label("Best", exact=True)).to_be_checked()
     page.click("#stop")
@@ -624,6 +626,7 @@ def test_zoom_copy_and_what_covers_what(visit, server, tmp_path) -> None:
     expect(page.locator("#bar")).to_be_visible()
     for _ in range(2):  # what earlier results added to the name does not pile up
         page.click("#continue")
+        expect(page.locator("#bar")).to_be_hidden()
         stroke(page, (40, 40), (44, 40))
         run_to_end(page)
         with page.expect_download() as download:

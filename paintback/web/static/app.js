@@ -253,19 +253,26 @@ function placeOf(picture, base, frame, bounds) {
   return { picture, base, frame, around: (bitmap) => crop(bounds ?? [0, 0, bitmap.width, bitmap.height], bitmap) };
 }
 
+let leaving = false;
+addEventListener("pagehide", () => { leaving = true; });
+addEventListener("pageshow", () => { leaving = false; });
+
 /** Follows jobs to their ends, once `begin` has asked for them. */
 async function follow(mine, begin = async () => {}) {
   running = mine;
   busy(true);
   $("stage").scrollIntoView({ block: "nearest" });
   const made = [];
+  let asking = true;
   try {
     await begin();
+    asking = false;
     for (const [number, job] of mine.jobs.entries()) made.push(...(await watch(job, number, mine)));
   } catch (error) {
+    if (leaving) return; // what was under way is broken off by the reload, and the jobs go on
     toast(error.message, { bad: true });
     for (const job of mine.jobs) {
-      api.stop(job.id).catch(() => {});
+      if (asking) api.stop(job.id).catch(() => {});
       results.drop(job);
     }
   }
