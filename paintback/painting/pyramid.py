@@ -183,9 +183,9 @@ def plan_levels(
     Returns:
         Levels with factors 2^k, ..., 2, 1; or the one level of a fixed size.
     """
-    target = region.target
-    rows, columns = np.flatnonzero(target.any(1)), np.flatnonzero(target.any(0))
-    hole = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    local, (top, left) = region.local_target, (region.box.top, region.box.left)
+    rows, columns = np.flatnonzero(local.any(1)), np.flatnonzero(local.any(0))
+    hole = Box(top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1)
     if size is not None:
         factor = 1
         while any(
@@ -197,16 +197,17 @@ def plan_levels(
         left = _place(hole.left, hole.right, size[1] * factor, shape[1])
         return [Level(factor, Box(top, left, top + size[0] * factor, left + size[1] * factor))]
     # the border of the picture is no known pixel, so only the hole's own crop with one pixel around it is measured
-    margin, unknown = 1, target
+    margin = 1
     if region.beside is not None:  # a hole at the rim of a cut-out is as wide as all that is unknown there
-        margin, unknown = policy.context, target | region.beside
+        margin = policy.context
     around = Box(
         max(0, hole.top - margin),
         max(0, hole.left - margin),
         min(shape[0], hole.bottom + margin),
         min(shape[1], hole.right + margin),
     )
-    width = thickness(unknown[around.slices])
+    unknown = np.asarray(region.owners[around.slices] == region.index)
+    width = thickness(unknown if region.beside is None else unknown | region.beside[around.slices])
     factor = 1
     while width / factor > policy.widest and min(shape) / factor >= 2 * policy.multiple:
         factor *= 2
