@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -80,11 +81,7 @@ def serve(
     threads: int | None,
     token: str | None,
     names: tuple[str, ...],
-    max_megapixels: float,
-    max_upload: float,
-    max_waiting: int,
-    max_per_client: int,
-    keep_days: float,
+    **most: Any,
 ) -> None:
     """Serve the page and the HTTP API, on this machine unless --host says otherwise.
 
@@ -110,11 +107,11 @@ def serve(
     if token is None and not at_home:
         token = secrets.token_urlsafe(24)
     limits = Limits(
-        upload_bytes=int(max_upload * 2**20),
-        pixels=int(max_megapixels * 1e6),
-        waiting=max_waiting,
-        waiting_per_client=max_per_client,
-        days=keep_days,
+        upload_bytes=int(most["max_upload"] * 2**20),
+        pixels=int(most["max_megapixels"] * 1e6),
+        waiting=most["max_waiting"],
+        waiting_per_client=most["max_per_client"],
+        days=most["keep_days"],
     )
     hosts = LOOPBACK | {name.lower() for name in names} | ({host.lower()} - {"0.0.0.0", "::"})
     config = Config(data or _state(), offers(given), limits, frozenset(hosts), token, workers, device, threads)
