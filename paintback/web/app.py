@@ -387,7 +387,6 @@ class _Api:
             ("samples", job.samples, limits.samples),
             ("average", draws(job), schemas.MOST_DRAWS),
             ("steps", job.steps or 1, schemas.MOST),
-            ("seed", seed, schemas.LARGEST_SEED),
             ("height and width", max(job.height or 1, job.width or 1), schemas.LARGEST_SIDE),
         ):
             if value > most:

@@ -28,7 +28,7 @@ SWEEP = 1.0  # seconds
 class _Connection:
     host: str
     transport: Any
-    since: float  # it has been waited for, or has been busy at the last look
+    since: float  # it has been waited for
     stuck: float | None = None
 
 
@@ -96,6 +96,11 @@ def limited(most: int, *, head: float = HEAD, stuck: float = STUCK) -> type[asyn
             if not sweeping:
                 sweeping = True
                 asyncio.get_running_loop().call_later(SWEEP, sweep)
+
+        def on_response_complete(self) -> None:
+            if self in held:
+                held[self].since = time.monotonic()
+            super().on_response_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             held.pop(self, None)

@@ -57,6 +57,10 @@ else:
         **{name: (entry.annotation, entry) for name, entry in Request.model_fields.items() if name not in OTHERS}
         | {
             "photo": (Annotated[Id, Ask("file")], Field(description="Id of the picture.")),
+            "seed": (
+                Annotated[int | None, Ask("everyday")],
+                Field(0, ge=-1, le=LARGEST_SEED, description=Request.model_fields["seed"].description),
+            ),
             "mask": (
                 Annotated[Id | Literal["alpha"] | None, Ask("file")],
                 Field(None, description='Id of the mask (white = repaint), or "alpha".'),

@@ -119,7 +119,7 @@ def test_quality_strength_padding_and_average_are_the_requests(site) -> None:
     two = site.wait(site.ask(**given, quality="best", samples=2)["id"])["outputs"]
     assert [one["evaluations"] for one in two] == [4, 4]  # best draws for a single answer alone
     for more, words in (({"average": 65}, "average is at most 64"), ({"strength": 0}, "strength must be above 0"),
-                        ({"height": 64}, "height"), ({"seed": 2**60}, "seed is at most")):  # fmt: skip
+                        ({"height": 64}, "height"), ({"seed": 2**60}, "seed must be at most")):  # fmt: skip
         answer = site.http.post("/api/jobs", json={**given, **more})
         if answer.status_code == 201:  # what a model takes is known once it is loaded
             ended = site.wait(answer.json()["id"])

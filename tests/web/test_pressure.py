@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import os
 import socket
@@ -248,6 +249,18 @@ def test_a_head_has_its_time(small: tuple[str, int]) -> None:
     assert all(closed(sock, 3) for sock in (silent, half, kept))
     assert time.monotonic() - began < 6
     assert get(small) == 200
+
+
+def test_a_connection_that_is_used_stays(small: tuple[str, int]) -> None:
+    """Short requests one after another, for longer than a head may take."""
+    connection = http.client.HTTPConnection(*small, timeout=5)
+    connection.connect()
+    connection.auto_open = False  # were it closed, the next request would fail
+    for _ in range(12):
+        time.sleep(0.25)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"       0")
 
 
 def test_a_body_has_its_time(small: tuple[str, int]) -> None:
