@@ -210,8 +210,8 @@ class Observation:
     def is_batched(self, event_shape: tuple[int, ...] | None) -> bool:
         """Whether y's first axis is a batch, for pictures of the given event shape.
 
-        Where the model does not state its event shape, `known` decides, and else a batch axis is assumed for 4-D and
-        5-D y of pictures.
+        Where the model does not state its event shape, a y of three axes is one picture (C, H, W), a `known` with fewer
+        axes than y says that y has a batch, and else one is assumed for y of two, four and five axes.
         """
         if event_shape is not None and self.operator is None:
             if tuple(self.y.shape) == tuple(event_shape):
@@ -223,6 +223,6 @@ class Observation:
             )
         if event_shape is not None:
             return self.y.ndim > len(event_shape)
-        if self.known is not None and self.known.ndim < self.y.ndim:
+        if self.known is not None and self.known.ndim < self.y.ndim and self.y.ndim != 3:
             return True
         return self.y.ndim in (2, 4, 5)

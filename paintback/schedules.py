@@ -70,7 +70,13 @@ class Schedule:
     """t -> (alpha_t, sigma_t), sigma / alpha increasing in t.
 
     A subclass defines `coefficients` and `time_of_ratio`.
+
+    Attributes:
+        finest: the smallest time above 0 whose level a model of this schedule has learnt; 0 where its levels are a
+            continuum. `make_grid` leaves no time between 0 and it.
     """
+
+    finest: float = 0.0
 
     def __call__(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients at any times.
@@ -107,7 +113,8 @@ class VP(Schedule):
     """Variance preserving: alpha^2 + sigma^2 = 1, as in DDPM.
 
     t = k / T is the model's k-th noise level, whose squared alpha is the product of the first k factors 1 - beta, and
-    t = 0 is the clean picture; ln(alpha) is linear in between (alpha itself where the last one is 0).
+    t = 0 is the clean picture; ln(alpha) is linear in between (alpha itself where the last one is 0). The finest level
+    is the first that has any noise: k = 1, but for betas that begin with zeros.
 
     Args:
         betas: "linear" (DDPM, ADM), "scaled_linear" (Stable Diffusion), "cosine" (improved DDPM), or the T values.
@@ -116,7 +123,7 @@ class VP(Schedule):
         num_train_timesteps: T.
 
     Raises:
-        ValueError: for an unknown name of the betas, or betas outside [0, 1].
+        ValueError: for an unknown name of the betas, betas outside [0, 1], or none above 0.
     """
 
     def __init__(
@@ -136,6 +143,10 @@ class VP(Schedule):
         self.num_train_timesteps = len(values)
         # ln alpha of levels 0..T; a last beta of 1 (zero terminal SNR) gives alpha = 0 there
         self._log_alpha = torch.cat((torch.zeros(1, dtype=torch.float64), torch.log1p(-values).cumsum(0) / 2))
+        noisy = int((self._log_alpha < 0).sum())
+        if not noisy:
+            raise ValueError("The betas are all 0, so that no level has noise; give the model's own.")
+        self.finest = (self.num_train_timesteps + 1 - noisy) / self.num_train_timesteps
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         position = t * self.num_train_timesteps
@@ -236,7 +247,7 @@ class Rescaled(Schedule):
     def __init__(self, schedule: Schedule, coordinates: Coordinates) -> None:
         if coordinates not in ("vp", "flow", "edm"):
             raise ValueError(f"Unknown coordinates {coordinates!r}; valid are 'vp', 'flow' and 'edm'.")
-        self.schedule, self.coordinates = schedule, coordinates
+        self.schedule, self.coordinates, self.finest = schedule, coordinates, schedule.finest
 
     def scale(self, t: float) -> float:
         """The number by which the model's own state at t is divided."""
@@ -299,6 +310,19 @@ def _reach(schedule: Schedule) -> float:
     return ratio if math.isfinite(ratio) else 157.4  # the level of DDPM's last step, where alpha is 0.0064
 
 
+def _within(schedule: Schedule, low: float, high: float | None) -> tuple[float, float]:
+    """The noise levels between which a grid runs: those that are asked for, within those of the schedule."""
+    floor, top = schedule.at(schedule.finest).ratio, _reach(schedule)
+    high = min(high or top, top)
+    low = max(low, floor)
+    if not 0 < low <= high:
+        raise ValueError(
+            f"The noise levels of a grid must be positive and fall; got {high:g} to {low:g} for a schedule that has "
+            f"{top:g} to {floor:g}."
+        )
+    return low, high
+
+
 def karras(
     num_inference_steps: int | None = None,
     *,
@@ -310,7 +334,7 @@ def karras(
 
     Args:
         num_inference_steps: fixes N; None takes the N that the sampler asks for.
-        sigma_min: last noise level above 0.
+        sigma_min: last noise level above 0; the schedule's finest where that is above it.
         sigma_max: first noise level; None for the schedule's own end.
         rho: curvature.
 
@@ -319,10 +343,9 @@ def karras(
     """
 
     def grid(schedule: Schedule, steps: int) -> Tensor:
-        count = num_inference_steps or steps
-        high = min(_reach(schedule), sigma_max) if sigma_max else _reach(schedule)
-        ramp = torch.linspace(0, 1, count, dtype=torch.float64)
-        return _from_ratios(schedule, (high ** (1 / rho) * (1 - ramp) + sigma_min ** (1 / rho) * ramp) ** rho)
+        low, high = _within(schedule, sigma_min, sigma_max)
+        ramp = torch.linspace(0, 1, num_inference_steps or steps, dtype=torch.float64)
+        return _from_ratios(schedule, (high ** (1 / rho) * (1 - ramp) + low ** (1 / rho) * ramp) ** rho)
 
     return grid
 
@@ -334,7 +357,7 @@ def log_snr(
 
     Args:
         num_inference_steps: fixes N; None takes the N that the sampler asks for.
-        sigma_min: last noise level (sigma / alpha) above 0.
+        sigma_min: last noise level (sigma / alpha) above 0; the schedule's finest where that is above it.
         sigma_max: first noise level; None for the schedule's own end.
 
     Returns:
@@ -342,9 +365,8 @@ def log_snr(
     """
 
     def grid(schedule: Schedule, steps: int) -> Tensor:
-        count = num_inference_steps or steps
-        high = min(_reach(schedule), sigma_max) if sigma_max else _reach(schedule)
-        ramp = torch.linspace(math.log(high), math.log(sigma_min), count, dtype=torch.float64)
+        low, high = _within(schedule, sigma_min, sigma_max)
+        ramp = torch.linspace(math.log(high), math.log(low), num_inference_steps or steps, dtype=torch.float64)
         return _from_ratios(schedule, ramp.exp())
 
     return grid
@@ -386,6 +408,9 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
 def make_grid(schedule: Schedule, num_inference_steps: int, grid: Grid | None = None) -> list[Time]:
     """The times of a run with their coefficients.
 
+    Times between 0 and the schedule's finest become the finest: a model has not learnt what is below. Where several
+    do, they are one, and the run has fewer intervals.
+
     Args:
         schedule: of the run.
         num_inference_steps: number of grid intervals N, at least 1.
@@ -405,6 +430,8 @@ def make_grid(schedule: Schedule, num_inference_steps: int, grid: Grid | None = 
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if times.ndim != 1 or len(times) < 2 or times[-1] != 0 or times[0] > 1 or not bool((times.diff() < 0).all()):
         raise ValueError("A grid must be a list of times that fall strictly from at most 1 to exactly 0.")
+    above = times[:-1].clamp(min=schedule.finest)
+    times = torch.cat((above[: 1 + int((above.diff() < 0).sum())], times[-1:]))
     alphas, sigmas = schedule(times)
     return [
         Time(t, alpha, sigma) for t, alpha, sigma in zip(times.tolist(), alphas.tolist(), sigmas.tolist(), strict=True)

@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from paintback.denoiser import NetworkDenoiser
+from paintback.methods import get
 from paintback.observation import AveragePool, Bicubic, Downsampling, LinearOperator, Observation, Separable
+from paintback.schedules import VP
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -134,6 +137,25 @@ def test_operator_errors() -> None:
         Bicubic(2, 16, 8)(torch.zeros(1, 1, 8, 16))
     with pytest.raises(ValueError, match="A side of 9 cannot be divided by 2"):
         Bicubic(2, 9, 8)(torch.zeros(1, 1, 9, 8))
+
+
+@pytest.mark.parametrize("extra", range(1, 6))
+def test_a_mask_of_fewer_axes_makes_no_batch_of_a_picture(extra: int) -> None:
+    """(C, H, W) with (H, W) is one picture, whatever its sides; more axes of y than three are a batch."""
+    height, width = extra + 1, 7 - extra
+    mask = torch.ones(height, width, dtype=torch.bool)
+    for channels in (1, 3, 4):
+        y = torch.zeros(channels, height, width)
+        assert Observation(y, mask).is_batched(None) is False
+        assert Observation(y[None], mask).is_batched(None) is True
+        assert Observation(y[None], mask.expand(channels, height, width)).is_batched(None) is True
+    assert Observation(torch.zeros(5, height), mask[:, 0]).is_batched(None) is True
+    denoiser = NetworkDenoiser(lambda x, clock: 0.5 * x, VP(), "x0")  # as a network that takes any size
+    mask[0, 0] = False
+    y = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    x = get("ddnm").sample(denoiser, Observation(y, mask), 3).x
+    assert x.shape == (1, 3, height, width)
+    assert torch.equal(x[0, :, mask], y[:, mask])
 
 
 def test_a_separable_operator_makes_its_factors_once(monkeypatch: pytest.MonkeyPatch) -> None:

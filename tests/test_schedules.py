@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,8 +216,8 @@ def test_uniform() -> None:
 
 @pytest.mark.parametrize("name", ["linear", "edm", "flow-3"])
 def test_karras_is_equation_5(name: str) -> None:
-    times = make_grid(SCHEDULES[name], 7, karras(sigma_min=0.01, sigma_max=40.0, rho=5.0))
-    expected = [(40**0.2 + i / 6 * (0.01**0.2 - 40**0.2)) ** 5 for i in range(7)]
+    times = make_grid(SCHEDULES[name], 7, karras(sigma_min=0.02, sigma_max=40.0, rho=5.0))
+    expected = [(40**0.2 + i / 6 * (0.02**0.2 - 40**0.2)) ** 5 for i in range(7)]
     np.testing.assert_allclose([t.ratio for t in times[:-1]], expected, rtol=1e-8)
     assert len(make_grid(SCHEDULES[name], 7, karras(3))) == 4
 
@@ -277,6 +279,54 @@ def test_from_scheduler_counts_a_repeated_level_once() -> None:
     levels = np.unique(scheduler.sigmas.numpy())[::-1]
     np.testing.assert_allclose([t.sigma for t in times], [*levels[levels > 0], 0.0], rtol=1e-6)
     assert len(times) == 7
+
+
+# ------------------------------------------------------------------------------------- the levels that a model knows
+
+
+def test_finest_level() -> None:
+    assert VP().finest == Rescaled(VP(), "flow").finest == 0.001
+    assert VP("linear", num_train_timesteps=250).finest == 1 / 250
+    assert VP([0.0, 0.0, 0.01, 0.02]).finest == 0.75  # the first two levels have no noise
+    assert VP([0.01, 0.0, 0.02]).finest == 1 / 3
+    assert Flow().finest == EDM().finest == 0  # continua
+    with pytest.raises(ValueError, match="betas are all 0"):
+        VP([0.0, 0.0])
+
+
+def random_grid(pick: random.Random) -> Any:
+    steps = pick.choice([1, 2, 5, 13])
+    low, high = 10 ** pick.uniform(-5, 0), pick.choice([None, 10 ** pick.uniform(0.5, 3)])
+    times = sorted({10 ** pick.uniform(-6, 0) for _ in range(steps)}, reverse=True)
+    return pick.choice([None, uniform, karras(sigma_min=low, sigma_max=high), log_snr(sigma_min=low), [*times, 0.0]])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_grid_leaves_the_levels_of_the_model(seed: int) -> None:
+    pick = random.Random(seed)
+    betas = [0.0] * pick.randrange(4) + [10 ** pick.uniform(-5, -1) for _ in range(pick.choice([3, 40]))] + [0.95]
+    for schedule in (VP("scaled_linear", beta_start=0.00085, beta_end=0.012), VP(), VP(betas)):
+        for units in (schedule, Rescaled(schedule, "flow")):
+            steps = pick.choice([1, 4, 30, 5000 if isinstance(units, VP) else 7])
+            times = make_grid(units, steps, random_grid(pick))
+            clocks = [t.t * schedule.num_train_timesteps - 1 for t in times[:-1]]
+            assert min(clocks) >= -1e-9 and max(clocks) <= schedule.num_train_timesteps - 1
+            assert all(t.sigma > 0 and t.t >= schedule.finest for t in times[:-1])
+            assert all(t.t > s.t and t.ratio > s.ratio for t, s in itertools.pairwise(times))
+
+
+def test_grids_of_a_noise_level_keep_their_length_above_the_finest_one() -> None:
+    """FMM's own grid ends below SD 1.5's first level, Karras' below every VP model's; neither loses a step."""
+    schedule = VP("scaled_linear", beta_start=0.00085, beta_end=0.012)
+    for grid in (log_snr(sigma_min=0.02), karras()):
+        times = make_grid(schedule, 12, grid)
+        assert len(times) == 13
+        assert times[-2].t == pytest.approx(0.001, abs=1e-12)
+        assert 1000 * times[-2].t - 1 == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="noise levels of a grid must be positive and fall"):
+        make_grid(schedule, 4, karras(sigma_max=0.01))
+    # times of one's own that are not known to the model are one
+    assert [t.t for t in make_grid(VP(), 4, [1.0, 0.5, 5e-4, 1e-4, 0.0])] == [1.0, 0.5, 0.001, 0.0]
 
 
 # ------------------------------------------------------------------------------------------------------ errors

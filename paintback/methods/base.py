@@ -7,6 +7,7 @@ object serves any number of runs. README.md, beside this file, is the contract o
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -24,6 +25,7 @@ from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_gr
 
 __all__ = ["Callback", "Method", "Result", "Run", "State", "Time", "ancestral_std", "ddim", "option"]
 
+FAINT = 3.0  # noise level sigma / alpha below which pure noise is no likely state of any picture
 Callback = Callable[[int, float, Tensor, Tensor], "bool | None"]
 
 
@@ -101,8 +103,17 @@ class Method:
 
     def start(self, run: Run) -> Tensor:
         """The state at the first time: noise, around the initial picture where there is one."""
-        x = run.noise() * run.times[0].sigma
-        return x if run.initial is None else x + run.times[0].alpha * run.initial
+        first = run.times[0]
+        x = run.noise() * first.sigma
+        if run.initial is not None:
+            return x + first.alpha * run.initial
+        if first.ratio < FAINT and first.t < 1:
+            warnings.warn(
+                f"The grid starts at noise level {first.ratio:.3g}, where a state still shows its picture, and this "
+                f"run starts from noise alone; give initial= (strength= of an Inpainter), or start above {FAINT:g}.",
+                stacklevel=2,
+            )
+        return x
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The sample, from the state at the last time above 0: one evaluation."""
@@ -120,6 +131,8 @@ class Method:
         """The documented cost: gradients per sample of N grid intervals."""
         return 0
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def open(
         self,
         denoiser: Denoiser,
@@ -174,6 +187,7 @@ class Method:
         )  # here, so that what does not fit is said before the first state is asked for
         return self._states(run)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def sample(
         self,
@@ -220,6 +234,7 @@ class Method:
             x, stopped = run.so_far, True
         return Result(run.close(x) if stopped else x, *run.cost, run.missed, stopped)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _states(self, run: Run) -> Iterator[State]:
         """The loop that all methods share."""

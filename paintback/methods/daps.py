@@ -69,9 +69,9 @@ class Daps(Method):
 
     def ode(self, run: Run, x: Tensor, t: Time) -> Tensor:
         """The clean picture at the end of the probability-flow ODE from t; `ode_steps` evaluations."""
-        prediction = run.denoise(x, t)
+        prediction, schedule = run.denoise(x, t), run.denoiser.schedule
         for k in range(1, self.ode_steps):
-            s = run.denoiser.schedule.at(t.t * (1 - k / self.ode_steps))
+            s = schedule.at(max(schedule.finest, t.t * (1 - k / self.ode_steps)))
             prediction = run.denoise(ddim(prediction, s), s)
         return prediction.x0
 

@@ -71,14 +71,15 @@ class Run:
             raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
         self.denoiser, self.times = denoiser, list(times)
         self.codec: Codec = denoiser.codec
-        self.condition: Tensor | None = denoiser.condition
+        self.condition: Tensor | None = None if denoiser.condition is None else usual(denoiser.condition)
         self.sigma = observation.sigma
         self.operator: LinearOperator | None = observation.operator
         self.memory: dict[str, Any] = {}
         self.answer: Tensor | None = None
         self._rows = self._vjps = self._network_rows = 0
 
-        y = observation.y if observation.y.dtype == torch.float64 else observation.y.float()
+        y = usual(observation.y)
+        y = y if y.dtype == torch.float64 else y.float()
         batched, repeats = observation.is_batched(denoiser.shape), num_samples or 1
         self.batch = batch = (len(y) if batched else 1) * repeats
         self.y = y.repeat_interleave(repeats, dim=0) if batched else y.expand(batch, *y.shape)
@@ -93,7 +94,7 @@ class Run:
         else:
             event = denoiser.shape or self.operator.pseudo_inverse(self.y[:1]).shape[1:]
             self.template, known = self.y.new_empty(1).expand(batch, *event), torch.zeros((), dtype=torch.bool)
-        self.known = known.to(y.device).broadcast_to(self.template.shape)
+        self.known = usual(known).to(y.device).broadcast_to(self.template.shape)
         self.picture = None if observation.picture is None else self._repeated(observation.picture)
         self.initial = None if initial is None else self._fitted(initial)
 
@@ -133,27 +134,44 @@ class Run:
                 The repeated runs belong to the product and are not counted as evaluations.
 
         Returns:
-            The prediction, and a function v -> (d x0 / d x)^T v, counted at every call; 0 where x0 does not depend
-            on x (an eps network at alpha = 0).
+            The prediction, and a function v -> (d x0 / d x)^T v, counted at every call; 0 at alpha = 0 where x0 does
+            not depend on x (an eps network's).
+
+        Raises:
+            ValueError: if no gradient passes through the model elsewhere.
         """
         denoiser = self.denoiser
-        with torch.enable_grad():
-            leaf = (x if condition is None else condition).detach().requires_grad_()
+        x, leaf = usual(x), usual(x if condition is None else condition).detach()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = leaf.requires_grad_()
             try:
                 if condition is not None:
                     self.denoiser = denoiser.with_condition(leaf)
                 if checkpoint:
                     self.denoiser = _Checkpointed(self.denoiser)
                 prediction = self.denoise(leaf if condition is None else x.detach(), t)
+            except RuntimeError as error:
+                if "Inference tensors cannot be saved for backward" not in str(error):
+                    raise
+                raise ValueError(
+                    "The model's weights or prompts were made inside torch.inference_mode(), where no gradient can "
+                    "pass; load the model and make its prompts outside of it, or take a method without gradients."
+                ) from error
             finally:
                 self.denoiser = denoiser
+        if t.alpha and not prediction.x0.requires_grad:
+            raise ValueError(
+                "This method takes gradients through the model, and the model's prediction has none; "
+                "run its network without torch.no_grad(), inference_mode() or detach()."
+            )
 
         def vjp(v: Tensor) -> Tensor:
             stopping.check()
             self._vjps += len(v)
             if not prediction.x0.requires_grad:
                 return torch.zeros_like(leaf)
-            return torch.autograd.grad(prediction.x0, leaf, v, retain_graph=True, materialize_grads=True)[0]
+            with torch.inference_mode(False), torch.no_grad():
+                return torch.autograd.grad(prediction.x0, leaf, usual(v), retain_graph=True, materialize_grads=True)[0]
 
         detached = dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach())
         self.answer = detached.x0
@@ -191,15 +209,15 @@ class Run:
 
     def _repeated(self, picture: Observation) -> tuple[Tensor, Tensor]:
         """A picture given beside its encoding, and what is known of it, in B rows."""
-        values = picture.y.to(self.y)
-        known = torch.ones((), dtype=torch.bool) if picture.known is None else picture.known
+        values = usual(picture.y).to(self.y)
+        known = torch.ones((), dtype=torch.bool) if picture.known is None else usual(picture.known)
         known = known.to(values.device).broadcast_to(values.shape)
         repeats = self.batch // len(values)
         return values.repeat_interleave(repeats, dim=0), known.repeat_interleave(repeats, dim=0)
 
     def _fitted(self, initial: Tensor) -> Tensor:
         try:
-            return initial.to(self.template).broadcast_to(self.shape)
+            return usual(initial).to(self.template).broadcast_to(self.shape)
         except RuntimeError:
             raise ValueError(
                 f"initial of shape {tuple(initial.shape)} does not fit samples of shape {self.shape}."
@@ -223,6 +241,14 @@ class _Checkpointed(Denoiser):
 
         x0, x1 = torch_checkpoint(call, x, use_reentrant=False, preserve_rng_state=False)
         return Prediction(x0, x1, rows=rows[0])
+
+
+def usual(x: Tensor) -> Tensor:
+    """The tensor itself, or its copy where it was made inside torch.inference_mode(), which autograd refuses."""
+    if not x.is_inference():
+        return x
+    with torch.inference_mode(False):
+        return x.clone()
 
 
 def _per_sample(count: int, batch: int) -> int | float:

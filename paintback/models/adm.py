@@ -355,7 +355,6 @@ class AdmDenoiser(NetworkDenoiser):
             lambda *inputs: network(*inputs)[:, :3],
             schedule,
             "eps",
-            clock=lambda time: max(0.0, time.t * config.steps - 1),
             condition=condition,
             dtype=dtype,
         )

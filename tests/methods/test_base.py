@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -462,3 +463,57 @@ def test_iterate_works_only_as_far_as_it_is_asked() -> None:
     assert counted.rows == 4
     with pytest.raises(ValueError, match="whole number"):  # before the first state is asked for
         get("ding").iterate(counted, Observation(Y, KNOWN), 0)
+
+
+# ----------------------------------------------------------------------------------------------- inference mode, starts
+
+
+@pytest.mark.parametrize("name", names())
+def test_inference_mode_changes_nothing(name: str) -> None:
+    if name == "aid":
+        pytest.skip("needs a module; takes no gradients")
+    model = denoiser(VP())
+    outside = get(name).sample(model, Observation(Y, KNOWN), 6, seeded(), 3)
+    with torch.inference_mode():
+        made = Observation(Y.clone(), KNOWN.clone())
+        inside = get(name).sample(model, made, 6, seeded(), 3)
+        *_, walked = get(name).iterate(model, made, 6, seeded(), 3)
+        assert torch.is_inference_mode_enabled()
+    assert torch.equal(outside.x, inside.x)
+    assert torch.equal(outside.x, walked.x)
+    assert (outside.vjps, outside.evaluations) == (inside.vjps, inside.evaluations)
+    assert inside.x.add_(1).isfinite().all()  # a usual tensor
+
+
+def test_a_gradient_that_cannot_pass_is_said() -> None:
+    with torch.inference_mode():
+        network = torch.nn.Linear(4, 4)
+    frozen = NetworkDenoiser(lambda x, clock: network(x), VP(), "eps")
+    y = torch.nan_to_num(Y).float()
+    with pytest.raises(ValueError, match=r"weights or prompts were made inside torch.inference_mode\(\)"):
+        get("dps").sample(frozen, Observation(y, KNOWN), 4, seeded())
+    assert get("ddnm").sample(frozen, Observation(y, KNOWN), 4, seeded()).x.isfinite().all()
+    cut = NetworkDenoiser(torch.no_grad()(lambda x, clock: 0.5 * x), VP(), "x0")
+    with pytest.raises(ValueError, match="the model's prediction has none"):
+        get("dps").sample(cut, Observation(y, KNOWN), 4, seeded())
+
+
+def test_a_grid_that_starts_low_says_so() -> None:
+    late = [0.4, 0.2, 0.0]
+    with pytest.warns(UserWarning, match=r"starts at noise level 0\.667.*give initial="):
+        get("ding").sample(denoiser(), Observation(Y, KNOWN), 2, seeded(), grid=late)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get("ding").sample(denoiser(), Observation(Y, KNOWN), 2, seeded(), grid=late, initial=torch.zeros(4))
+        get("ding").sample(denoiser(), Observation(Y, KNOWN), 2, seeded())
+        get("fmm").sample(denoiser(VP()), Observation(Y, KNOWN), 2, seeded())
+
+
+@pytest.mark.parametrize("name", names())
+def test_betas_that_begin_with_zeros(name: str) -> None:
+    if name == "aid":
+        pytest.skip("needs a module")
+    betas = torch.linspace(0, 0.02, 1000, dtype=torch.float64)
+    model = denoiser(VP(betas))
+    for grid in (None, karras(), [1.0, 0.5, 0.001, 0.0005, 0.0]):
+        assert get(name).sample(model, Observation(Y, KNOWN), 3, seeded(), grid=grid).x.isfinite().all()

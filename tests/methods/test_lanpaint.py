@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import pickle
+import random
 from unittest import mock
 
 import pytest
@@ -406,7 +407,8 @@ def test_finite_at_both_ends(fields, schedule, sigma):
     assert result.x.abs().max() < 20
     if sigma == 0:
         assert (result.x[:, 1] == 1).all()
-        assert result.residual.max() < 1e-2
+        # the state of the last look, whose noise is no less than the model's finest level
+        assert result.residual.max() < 1e-2 + 3 * schedule.at(schedule.finest).sigma
 
 
 def test_level_of_the_observations_noise_on_the_grid():
@@ -546,3 +548,14 @@ def test_noisy_observation_in_the_limit(sigma):
     observation = pb.Observation(PROBLEM.observation.y, PROBLEM.observation.known, sigma)
     x = sample(LanPaint(inner_steps=20), 100, 0, 20_000, VP(), observation, log_snr()).x
     assert gaussian_kl(x, exact_joint(sigma)) < 0.003
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_euler_maruyama_stays_where_the_posterior_is(seed):
+    """Noisy y, strong guidance, long steps: a step is never longer than the pull of its entries allows."""
+    pick = random.Random(seed)
+    fields = {"big": pick.random() < 0.5, "guidance": 10 ** pick.uniform(0, 3), "step_size": 10 ** pick.uniform(-2, 0)}
+    sigma = pick.choice([0.0, 10 ** pick.uniform(-3, 1)])
+    observation = pb.Observation(PROBLEM.observation.y, PROBLEM.observation.known, sigma)
+    x = sample(LanPaint(fast_langevin=False, **fields), 12, seed, 64, VP(), observation).x
+    assert x.abs().max() < 12 + 5 * sigma
