@@ -7,6 +7,7 @@ by alpha_t x0 + sigma_t x1 = x_t.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -27,10 +28,13 @@ __all__ = [
     "RescaledDenoiser",
     "condition_rows",
     "linear_mix",
+    "network_dtype",
+    "not_finite",
     "predict",
 ]
 
 Parametrisation = Literal["eps", "v", "flow", "x0"]
+PARAMETRISATIONS = ("eps", "v", "flow", "x0")
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,11 @@ class NetworkDenoiser(Denoiser):
         unconditional: the same for the empty prompt.
         guidance_scale: w in unconditional + w (conditional - unconditional).
         dtype: of the network; the state keeps its own.
+        shape: of one picture, or None where any goes; with it, the network is tried once here, on one row.
+
+    Raises:
+        ValueError: for a parametrisation that there is none of, guidance with one embedding, and, here with a shape or
+            else at the first look, an output that is no tensor of its input's shape.
     """
 
     def __init__(
@@ -279,18 +288,59 @@ class NetworkDenoiser(Denoiser):
         unconditional: Tensor | None = None,
         guidance_scale: float = 1.0,
         dtype: torch.dtype | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(schedule)
+        if parametrisation not in PARAMETRISATIONS:
+            raise ValueError(
+                f"Unknown parametrisation {parametrisation!r}; valid are 'eps', 'v', 'flow' and 'x0' (what the network "
+                "predicts: the noise, v, the velocity or the picture)."
+            )
+        if not callable(network):
+            raise ValueError(f"network must be callable as network(x, clock); got {type(network).__name__}.")
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"guidance_scale must be a finite number; got {guidance_scale!r}.")
         if guidance_scale != 1 and condition is not None and unconditional is None:
             raise ValueError("A guidance_scale other than 1 needs the unconditional embedding too.")
         self.network, self.parametrisation, self.dtype = network, parametrisation, dtype
         self.clock = clock or (lambda time: time.t * getattr(schedule, "num_train_timesteps", 1000) - 1)
         self.condition, self.unconditional, self.guidance_scale = condition, unconditional, guidance_scale
+        self.shape = None if shape is None else tuple(shape)
+        if self.shape is not None:
+            self._try(network, self.shape)
+
+    def _try(self, network: Callable[..., Tensor], shape: tuple[int, ...]) -> None:
+        """One row of zeros through the network, for the shape of what comes out."""
+        parameter = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
+        like = torch.zeros(()) if parameter is None else parameter
+        if self.condition is not None:
+            like = self.condition
+        with torch.no_grad():
+            row = torch.zeros(1, *shape, device=like.device, dtype=self.dtype or like.dtype)
+            condition = () if self.condition is None else (self.condition[:1],)
+            self._run(row, self.schedule.at(0.5), *condition)
 
     def _run(self, x: Tensor, time: Time, *condition: Tensor) -> Tensor:
         dtype = self.dtype or x.dtype
         clock = torch.full((len(x),), self.clock(time), device=x.device, dtype=torch.float32)
-        return self.network(x.to(dtype), clock, *(c.to(dtype) for c in condition)).to(x.dtype)
+        output = self.network(x.to(dtype), clock, *(c.to(dtype) for c in condition))
+        if not torch.is_tensor(output):
+            raise ValueError(
+                f"The network returned {_described(output)}, and a tensor of its input's shape is expected; "
+                "wrap it in a function that takes the tensor out."
+            )
+        if output.shape != x.shape:
+            more = x.ndim > 1 and output.ndim == x.ndim and output.shape[1] > x.shape[1]
+            raise ValueError(
+                f"The network returned shape {tuple(output.shape)} for states of shape {tuple(x.shape)}, and the same "
+                "shape is expected; "
+                + (
+                    f"wrap it in a function that keeps the {x.shape[1]} channels of the prediction."
+                    if more
+                    else "check that it was made for these pictures."
+                )
+            )
+        return output.to(x.dtype)
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         rows = len(x)
@@ -303,6 +353,44 @@ class NetworkDenoiser(Denoiser):
         without, under = self._run(torch.cat((x, x)), time, both).chunk(2)
         upper, lower = (predict(self.parametrisation, half, x, time) for half in (under, without))
         return replace(Prediction(upper.x0, upper.x1, upper, lower).guided(self.guidance_scale), rows=2 * rows)
+
+
+def _described(output: object) -> str:
+    """What a network returned in place of a tensor."""
+    kind = type(output).__name__
+    return f"a {kind} of {len(output)}" if isinstance(output, tuple | list | dict) else f"a {kind}"
+
+
+def network_dtype(denoiser: Denoiser) -> torch.dtype | None:
+    """The dtype that a network runs in, where the denoiser says so."""
+    while isinstance(inner := getattr(denoiser, "inner", None), Denoiser):
+        denoiser = inner
+    for holder in (denoiser, getattr(denoiser, "model", None)):
+        dtype = getattr(holder, "dtype", None)
+        if isinstance(dtype, torch.dtype):
+            return dtype
+    network = getattr(denoiser, "network", None)
+    parameter = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
+    return None if parameter is None else parameter.dtype
+
+
+def not_finite(what: str, dtype: torch.dtype | None) -> str:
+    """One sentence on numbers that are not: what holds them, and the likely cause.
+
+    Args:
+        what: "The network's prediction", say.
+        dtype: of what was run, or None.
+    """
+    if dtype in (torch.float16, torch.bfloat16):
+        name = str(dtype).removeprefix("torch.")
+        return (
+            f"{what} holds NaN or infinity, and half precision ({name}) is the likely cause; "
+            "load the model with torch_dtype=torch.float32."
+        )
+    return (
+        f"{what} holds NaN or infinity though what it was given is finite; half precision inside it or damaged weights "
+        "are the likely causes, so run it in float32 and check the weights."
+    )
 
 
 def condition_rows(condition: Tensor, rows: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -264,3 +267,46 @@ def test_codec_of_pixel_models_is_the_identity() -> None:
     x = normal(1, 3)
     assert Codec().encode(x) is x
     assert Codec().decode(x) is x
+
+
+# ----------------------------------------------------------------------------------------------- what networks return
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (lambda x, clock: (x, None), "returned a tuple of 2, and a tensor"),
+        (lambda x, clock: {"sample": x}, "returned a dict of 1, and a tensor"),
+        (lambda x, clock: torch.cat((x, x), 1), r"shape \(1, 6, 4, 4\).*keeps the 3 channels"),
+        (lambda x, clock: x[:, :1], r"shape \(1, 1, 4, 4\) for states of shape \(1, 3, 4, 4\)"),
+        (lambda x, clock: x[0], r"shape \(3, 4, 4\)"),
+        (lambda x, clock: x[..., :2], r"shape \(1, 3, 4, 2\)"),
+    ],
+)
+def test_an_output_that_is_not_the_input_is_refused(network: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        NetworkDenoiser(network, VP(), "eps", shape=(3, 4, 4))
+    later = NetworkDenoiser(network, VP(), "eps")  # of any size: at its first look
+    with pytest.raises(ValueError, match=said):
+        later(torch.zeros(1, 3, 4, 4), 0.5)
+
+
+def test_a_shape_tries_the_network_once() -> None:
+    calls = []
+
+    def network(x: torch.Tensor, clock: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        calls.append((x.shape, x.dtype, condition.shape))
+        return x
+
+    made = NetworkDenoiser(network, VP(), "v", condition=torch.zeros(2, 5), dtype=torch.bfloat16, shape=(3, 4, 4))
+    assert calls == [((1, 3, 4, 4), torch.bfloat16, (1, 5))]
+    assert made.shape == (3, 4, 4)
+
+
+def test_construction_checks() -> None:
+    with pytest.raises(ValueError, match="Unknown parametrisation 'epsilon'; valid are 'eps', 'v', 'flow' and 'x0'"):
+        NetworkDenoiser(lambda x, clock: x, VP(), "epsilon")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"callable as network\(x, clock\); got int"):
+        NetworkDenoiser(3, VP(), "eps")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="guidance_scale must be a finite number; got nan"):
+        NetworkDenoiser(lambda x, clock: x, VP(), "eps", guidance_scale=math.nan)

@@ -100,6 +100,7 @@ class CoPaint(Method):
             better = new_loss < loss
             x, loss = torch.where(better, trial, x), torch.where(better, new_loss, loss)
             best = Prediction(torch.where(better, found.x0, best.x0), torch.where(better, found.x1, best.x1))
+            run.answer = best.x0
             rate = torch.where(better, rate, rate / 2)
             if k < self.iterations - 1:
                 there = -2 * weight * vjp(gap) + 2 * keep * (trial - start)

@@ -65,7 +65,8 @@ class Daps(Method):
 
     def clean(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """A clean sample given the state at t."""
-        return self.langevin(run, self.ode(run, x_t, t), t)
+        run.answer = self.langevin(run, self.ode(run, x_t, t), t)
+        return run.answer
 
     def ode(self, run: Run, x: Tensor, t: Time) -> Tensor:
         """The clean picture at the end of the probability-flow ODE from t; `ode_steps` evaluations."""

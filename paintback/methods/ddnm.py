@@ -78,7 +78,7 @@ class Ddnm(Method):
         at_t = run.denoise(x_t, t)
         own = s.alpha * run.sigma  # noise that y brings to the state at s
         strength = 1.0 if own <= s.sigma else s.sigma / own
-        x0 = project(run, at_t.x0, strength)
+        x0 = run.answer = project(run, at_t.x0, strength)
         if s.sigma == 0:
             return x0
         noise = s.sigma * (self.eta * run.noise() + math.sqrt(1 - self.eta**2) * at_t.x1)

@@ -50,7 +50,8 @@ class DiffPir(Method):
     def corrected(self, run: Run, x0: Tensor, t: Time) -> Tensor:
         """The minimiser x0' of the data term and the distance to the prediction at t."""
         rho = max(RHO_MIN, self.weight * ((run.sigma or self.sigma_y) * t.alpha / t.sigma) ** 2)
-        return torch.where(run.known, (run.y + rho * x0) / (1 + rho), x0)
+        run.answer = torch.where(run.known, (run.y + rho * x0) / (1 + rho), x0)
+        return run.answer
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""

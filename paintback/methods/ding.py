@@ -64,7 +64,7 @@ class Ding(Method):
         eta = ETAS[self.eta](t, s)
         sigma_y = run.sigma or self.sigma_y
         mu = s.alpha * at_t.x0 + math.sqrt(max(0.0, s.sigma**2 - eta**2)) * at_t.x1
-        x1 = at_t.x1 if self.delayed else run.denoise(mu + eta * run.noise(), s).x1
+        x1 = at_t.x1 if self.delayed else run.denoise(mu + eta * run.noise(), s, probe=True).x1
         variance = eta**2 + (s.alpha * sigma_y) ** 2
         gamma = eta**2 / variance if variance else 1.0
         eps = run.noise()

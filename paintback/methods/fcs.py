@@ -48,7 +48,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from paintback.denoiser import Denoiser, Prediction
+from paintback.denoiser import Prediction, network_dtype
 from paintback.methods.base import Method, Run, Time, ddim, option
 from paintback.methods.linear import decoded, misfit, observed, sizes
 from paintback.schedules import VP, Coordinates, make_grid
@@ -97,7 +97,7 @@ class Fcs(Method):
         Raises:
             ValueError: for a network in half precision, unless `allow_half`.
         """
-        dtype = _network_dtype(run.denoiser)
+        dtype = network_dtype(run.denoiser)
         if dtype in (torch.float16, torch.bfloat16) and not self.allow_half:
             raise ValueError(
                 f"fcs: the network runs in {str(dtype).removeprefix('torch.')}, which rounds away a perturbation of "
@@ -159,9 +159,9 @@ class Fcs(Method):
         size = _peak(e)
         moves = size > _FLOOR
         h = torch.where(moves, self.delta / torch.where(moves, size, torch.ones_like(size)), 0.0)
-        forward = run.denoise(x + h * e, t).x0
+        forward = run.denoise(x + h * e, t, probe=True).x0
         if self.difference == "central":
-            change = (forward - run.denoise(x - h * e, t).x0) / 2
+            change = (forward - run.denoise(x - h * e, t, probe=True).x0) / 2
         else:
             change = forward - x0
         return torch.where(moves, change / torch.where(moves, h, torch.ones_like(h)), 0.0)
@@ -210,15 +210,3 @@ def _abar(t: Time) -> float:
 def _peak(v: Tensor) -> Tensor:
     """(B, 1, ...) the largest absolute entry of every sample."""
     return v.abs().flatten(1).amax(1).reshape(-1, *[1] * (v.ndim - 1))
-
-
-def _network_dtype(denoiser: Denoiser) -> torch.dtype | None:
-    """The dtype that a network runs in, where the denoiser says so."""
-    while isinstance(inner := getattr(denoiser, "inner", None), Denoiser):
-        denoiser = inner
-    dtype = getattr(denoiser, "dtype", None)
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    network = getattr(denoiser, "network", None)
-    parameter = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
-    return None if parameter is None else parameter.dtype

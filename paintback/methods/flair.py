@@ -64,7 +64,8 @@ class Flair(Method):
             noise = kept * before + math.sqrt(1 - kept**2) * noise
         at_t = run.denoise(t.alpha * x_t + t.sigma * noise, t)
         run.memory["x1"] = at_t.x1
-        return project_to_noise(run, torch.lerp(x_t, at_t.x0, self.weight))
+        run.answer = project_to_noise(run, torch.lerp(x_t, at_t.x0, self.weight))
+        return run.answer
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The picture after the round at the last time above 0."""

@@ -55,7 +55,7 @@ class FlowChef(Method):
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
         at_t = run.denoise(x_t, t)
-        x0 = descend(run, at_t.x0, self.gradient_steps, self.step_size, self.loss)
+        x0 = run.answer = descend(run, at_t.x0, self.gradient_steps, self.step_size, self.loss)
         return (s.alpha + s.sigma) * x0 + s.sigma * (at_t.x1 - at_t.x0)
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:

@@ -53,7 +53,8 @@ class FlowDps(Method):
     def picture(self, run: Run, x0: Tensor, t: Time) -> Tensor:
         """x0'', between the prediction at t and the picture moved towards y."""
         moved = descend(run, x0, self.gradient_steps, self.step_size, self.loss)
-        return torch.lerp(x0, moved, t.sigma / (t.alpha + t.sigma))
+        run.answer = torch.lerp(x0, moved, t.sigma / (t.alpha + t.sigma))
+        return run.answer
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""

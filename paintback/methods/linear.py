@@ -177,7 +177,18 @@ def picture_observation(run: Run) -> tuple[Tensor, Tensor]:
 
 
 def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Solves M u = b by conjugate gradients, every sample for itself.
+    """Solves M u = b by conjugate gradients whose residual never rises, every sample for itself.
+
+    M ought to be symmetric and positive. That of a network's Jacobian is not quite, and the plain method's step,
+    |r|^2 / (p . M p), is without bounds where the curvature p . M p nearly vanishes. So a step that would make the
+    residual larger, or goes along a direction without positive curvature, is replaced by the one that makes it
+    smallest,
+
+        (r . M p) / |M p|^2,   0 where r . M p is not positive,
+
+    and the directions begin anew from the residual. For p = r that is the plain step damped by what was measured,
+    |r|^2 / (r . M r + d |r|^2) with d = (|r|^2 |M r|^2 - (r . M r)^2) / (|r|^2 r . M r): the spread of M's curvature
+    along r over its mean, 0 where r is an eigenvector.
 
     Args:
         apply: p -> (M p, W p), W any linear map whose value at the solution is wanted.
@@ -188,19 +199,16 @@ def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor
         u, and W u.
     """
     u, image, r, p = torch.zeros_like(b), None, b, b
-    energy = sizes(r) ** 2
     for _ in range(iterations):
         m_p, w_p = apply(p)
-        bend = (p * m_p).flatten(1).sum(1).reshape(energy.shape)
-        step = torch.where(bend > 0, energy / torch.where(bend > 0, bend, torch.ones_like(bend)), 0.0)
-        step = torch.where(step.isfinite(), step, 0.0)
+        energy, bend = sizes(r) ** 2, _dot(p, m_p)
+        step = _over(energy, bend)
+        rises = ~(sizes(r - step * m_p) ** 2 <= energy) | (bend <= 0)
+        step = torch.where(rises, _over(_dot(r, m_p).clamp(min=0), _dot(m_p, m_p)), step)
         u = u + step * p
         image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
         r = r - step * m_p
-        last, energy = energy, sizes(r) ** 2
-        # a sample that broke down stands still from here on: its direction is 0
-        alive = (step > 0) & (last > 0)
-        p = torch.where(alive, r + energy / torch.where(last > 0, last, torch.ones_like(last)) * p, 0.0)
+        p = torch.where(rises, r, r + _over(sizes(r) ** 2, energy) * p)
     return u, u if image is None else image
 
 
@@ -239,3 +247,15 @@ def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     u = sum((w.reshape(sizes(e).shape) * e for w, e, _ in parts), torch.zeros_like(b))
     image = sum((w.reshape(sizes(i).shape) * i for w, _, i in parts), torch.zeros_like(images[0]))
     return u, image
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(B, 1, ...) the inner product of every sample."""
+    product: Tensor = (a * b).flatten(1).sum(1)
+    return product.reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _over(a: Tensor, b: Tensor) -> Tensor:
+    """A / b, 0 where b is not positive or the quotient not finite."""
+    quotient = torch.where(b > 0, a / torch.where(b > 0, b, torch.ones_like(b)), 0.0)
+    return torch.where(quotient.isfinite(), quotient, 0.0)

@@ -8,10 +8,11 @@ J = d x0 / d x_t. Then the picture given x_t and y has the mean
 
     x0' = x0 + V A^T (A V A^T + sigma_y^2 I)^-1 (y - A x0)
 
-and one step is DDIM(eta) from x0', x1' = (x_t - alpha_t x0') / sigma_t. V v is one vector-Jacobian product; the
-system is solved by a few iterations of conjugate gradients (J symmetric, as for an exact denoiser) or of GMRES (a
-network's J is not), every sample for itself. A breakdown of the iteration (a residual of 0, a direction without
-variance) ends it for that sample. For a Gaussian prior x0' is exact once the solver has converged.
+and one step is DDIM(eta) from x0', x1' = (x_t - alpha_t x0') / sigma_t. V v is one vector-Jacobian product; the system
+is solved by a few iterations of conjugate gradients (J symmetric, as for an exact denoiser) or of GMRES (a network's J
+is not), every sample for itself. A breakdown of the iteration (a residual of 0, a direction without variance) ends it
+for that sample, and neither solver's residual ever rises, whatever J is. For a Gaussian prior x0' is exact once the
+solver has converged.
 
 The answer is a combination of the products V A^T p that the solver has made already, so that the correction costs no
 product beyond those of the iterations: k for k iterations, one less than when V is applied to the solution again.
@@ -84,7 +85,7 @@ class Mmps(Method):
         correction = SOLVERS[self.solver](apply, misfit(run, at_t.x0), self.iterations)[1]
         if t.alpha == 0:
             return at_t
-        x0 = at_t.x0 + correction
+        x0 = run.answer = at_t.x0 + correction
         return Prediction(x0, (x_t - t.alpha * x0) / t.sigma)
 
     def vjps(self, num_inference_steps: int) -> int:

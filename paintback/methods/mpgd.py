@@ -49,7 +49,7 @@ class Mpgd(Method):
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
         at_t = run.denoise(x_t, t)
-        x0 = descend(run, at_t.x0, 1, self.step_size, self.loss)
+        x0 = run.answer = descend(run, at_t.x0, 1, self.step_size, self.loss)
         return ddim(Prediction(x0, at_t.x1), s, self.eta * ancestral_std(t, s), run.noise())
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:

@@ -69,7 +69,7 @@ class P2l(Method):
         pull = vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
         x0 = at_t.x0
         if self.period and (run.times.index(t) + 1) % self.period == 0:
-            x0 = run.codec.encode(self.project(run, picture))
+            x0 = run.answer = run.codec.encode(self.project(run, picture))
         return ddim(Prediction(x0, at_t.x1), s, ancestral_std(t, s), run.noise()) + self.zeta * pull
 
     def tune_prompt(self, run: Run, x_t: Tensor, t: Time) -> None:

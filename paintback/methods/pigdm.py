@@ -76,10 +76,11 @@ class Pigdm(Method):
         variance = t.sigma**2 / (t.alpha**2 + t.sigma**2)
         score = vjp(self.whiten(run, misfit(run, at_t.x0), variance))
         if self.form == "paper":
+            run.answer = at_t.x0 + t.alpha * variance * score
             return at_t, t.alpha * variance * score
         if t.alpha == 0:
             return at_t, 0.0
-        x0 = at_t.x0 + t.sigma**2 / t.alpha * score
+        x0 = run.answer = at_t.x0 + t.sigma**2 / t.alpha * score
         return Prediction(x0, (x_t - t.alpha * x0) / t.sigma), 0.0
 
     def whiten(self, run: Run, residual: Tensor, variance: float) -> Tensor:

@@ -54,7 +54,8 @@ class PnpFlow(Method):
         gamma = self.step_size * (t.sigma / (t.alpha + t.sigma)) ** self.decay
         z = t.alpha * descend(run, x_t, 1, gamma, "square")
         pictures = [run.denoise(z + t.sigma * run.noise(), t).x0 for _ in range(self.samples)]
-        return sum(pictures[1:], pictures[0]) / self.samples
+        run.answer = sum(pictures[1:], pictures[0]) / self.samples
+        return run.answer
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The picture after the round at the last time above 0."""

@@ -74,7 +74,8 @@ class RedDiff(Method):
         second = torch.lerp(gradient.square(), second, self.beta2)
         run.memory["adam"] = (count, first, second)
         scale = (second / (1 - self.beta2**count)).sqrt() + 1e-8
-        return x_t - self.lr * (first / (1 - self.beta1**count)) / scale
+        run.answer = x_t - self.lr * (first / (1 - self.beta1**count)) / scale
+        return run.answer
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
         """The picture after the step at the last time above 0."""

@@ -68,7 +68,8 @@ class ReSample(Method):
         if not self.is_hard(run.times.index(t), len(run.times) - 1):
             return x_s
         g, variance = self.gamma * ancestral_std(t, s) ** 2, s.sigma**2
-        mean = (variance * x_s + g * s.alpha * project_to_noise(run, at_t.x0)) / (g + variance)
+        run.answer = project_to_noise(run, at_t.x0)
+        mean = (variance * x_s + g * s.alpha * run.answer) / (g + variance)
         return mean + math.sqrt(g * variance / (g + variance)) * run.noise()
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from paintback import stopping
-from paintback.denoiser import Codec, Denoiser, Prediction
+from paintback.denoiser import Codec, Denoiser, Prediction, network_dtype, not_finite
 from paintback.observation import LinearOperator, Observation
 from paintback.randomness import Generators
 from paintback.schedules import Time
@@ -50,7 +50,8 @@ class Run:
         condition: the prompt embedding or None.
         initial: clean picture to start from in place of pure noise, of the state's shape, or None.
         memory: whatever a method keeps between steps.
-        answer: (k B, ...) the picture as the method would give it back now; None before the first look.
+        answer: (k B, ...) the picture as the method would give it back now: the last look's x0, but for looks that are
+            probes, or what the method put there; None before the first look.
         missed: (B,) largest deviation of the samples from the observation before the final paste; NaN until then.
 
     Raises:
@@ -113,12 +114,25 @@ class Run:
         self.known = known.broadcast_to(y.shape)
         self.template, self.y = y, torch.where(self.known, y, 0.0)
 
-    def denoise(self, x: Tensor, t: Time) -> Prediction:
-        """One evaluation, counted; x is (k B, ...) for k evaluations, a sample's rows next to each other."""
+    def denoise(self, x: Tensor, t: Time, *, probe: bool = False) -> Prediction:
+        """One evaluation, counted.
+
+        Args:
+            x: (k B, ...) states for k evaluations, a sample's rows next to each other.
+            t: their time.
+            probe: whether the look serves a purpose of its own (a difference, a proxy), so that its picture is not
+                the method's answer so far.
+
+        Raises:
+            ValueError: if the prediction of a finite state is not finite.
+        """
         prediction = self.denoiser(x, t)
         self._rows += len(x)
         self._network_rows += prediction.rows or len(x)
-        self.answer = prediction.x0
+        if not probe:
+            self.answer = prediction.x0.detach()
+        if not bool(prediction.x0.detach().isfinite().all()) and bool(x.detach().isfinite().all()):
+            raise ValueError(not_finite(f"The network's prediction at t = {t.t:.3g}", network_dtype(self.denoiser)))
         return prediction
 
     def linearise(
@@ -171,11 +185,16 @@ class Run:
             if not prediction.x0.requires_grad:
                 return torch.zeros_like(leaf)
             with torch.inference_mode(False), torch.no_grad():
-                return torch.autograd.grad(prediction.x0, leaf, usual(v), retain_graph=True, materialize_grads=True)[0]
+                product = torch.autograd.grad(prediction.x0, leaf, usual(v), retain_graph=True, materialize_grads=True)[
+                    0
+                ]
+            if not bool(product.isfinite().all()) and bool(v.isfinite().all()):
+                raise ValueError(
+                    not_finite(f"The gradient through the network at t = {t.t:.3g}", network_dtype(self.denoiser))
+                )
+            return product
 
-        detached = dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach())
-        self.answer = detached.x0
-        return detached, vjp
+        return dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach()), vjp
 
     def noise(self) -> Tensor:
         """Fresh standard normal noise of the state's shape."""

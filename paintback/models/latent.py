@@ -6,20 +6,36 @@ it first. And a latent cell sees more pixels than those it stands for, so which 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paintback.denoiser import Codec, Denoiser
+from paintback.denoiser import Codec, Denoiser, not_finite
 from paintback.models.base import Kinds, Model, T, Told
 from paintback.observation import Observation
 
 __all__ = ["LatentCodec", "LatentModel", "LatentPolicy", "fill_hole", "known_cells", "observe"]
 
 LatentPolicy = Literal["all", "majority", "any"]
+
+
+def _checked(convert: Callable[[Any, Tensor], Tensor], name: str) -> Callable[[Any, Tensor], Tensor]:
+    """An `encode` or `decode` that raises where finite numbers become others."""
+
+    @functools.wraps(convert)
+    def checked(self: Any, x: Tensor) -> Tensor:
+        out = convert(self, x)
+        if not bool(out.detach().isfinite().all()) and bool(x.detach().isfinite().all()):
+            dtype = getattr(getattr(self, "vae", None), "dtype", None)
+            raise ValueError(not_finite(f"What the VAE {name}d", dtype))
+        return out
+
+    return checked
 
 
 class LatentCodec(Codec):
@@ -32,6 +48,13 @@ class LatentCodec(Codec):
 
     channels: int
     frames: int = 1
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Every codec's numbers are checked: VAEs are known to overflow in half precision, without a word."""
+        super().__init_subclass__(**more)
+        for name in ("encode", "decode"):
+            if name in vars(cls):
+                setattr(cls, name, _checked(vars(cls)[name], name))
 
     def shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The latent event shape of pictures of a size, (H, W) or (F, H, W)."""

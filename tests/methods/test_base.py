@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import warnings
 from dataclasses import dataclass
@@ -517,3 +518,73 @@ def test_betas_that_begin_with_zeros(name: str) -> None:
     model = denoiser(VP(betas))
     for grid in (None, karras(), [1.0, 0.5, 0.001, 0.0005, 0.0]):
         assert get(name).sample(model, Observation(Y, KNOWN), 3, seeded(), grid=grid).x.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------- the answer so far
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "aid"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_answer_so_far_is_what_the_method_would_finish_with(name: str, seed: int) -> None:
+    """After the step t -> s the answer is what `finish` makes of the state at t: no probe, no unguided prediction.
+
+    Random masks, noises and steps; RePaint without its walks, which its last step has too.
+    """
+    pick = torch.Generator().manual_seed(seed)
+    law = GaussianMixture(torch.zeros(1, 12), (0.9 ** (torch.arange(12.0) - torch.arange(12.0)[:, None]).abs())[None])
+    known = torch.rand(12, generator=pick) < 0.5
+    known[0], known[1] = True, False
+    observation = Observation(law.sample(1, pick)[0], known)
+    stop = int(torch.randint(0, 6, (1,), generator=pick))
+    method = get(name, **({"repeats": 1} if name == "repaint" else {}))
+    for schedule in (VP(), Flow()):
+        model = law.denoiser(schedule)
+        cut = method.sample(
+            model, observation, 8, seeded(seed), 4, callback=lambda step, t, x, x0, stop=stop: step == stop
+        )
+        assert cut.stopped
+        run = method.open(model, observation, 8, seeded(seed), 4)
+        with torch.no_grad():
+            x = method.start(run)
+            for t, s in itertools.pairwise(run.times[: stop + 1]):
+                x = method.step(run, x, t, s)
+            wanted = method.finish(run, x, run.times[stop])
+        torch.testing.assert_close(cut.x[:, ~known], wanted[:, ~known], atol=1e-9, rtol=1e-9)
+
+
+def test_an_interrupted_run_of_fmm_answers_by_its_own_estimate() -> None:
+    """Stopped at 3 of 12, its answer is nearer to the truth than the model's own picture at the same states."""
+    law = GaussianMixture(torch.zeros(1, 12), (0.9 ** (torch.arange(12.0) - torch.arange(12.0)[:, None]).abs())[None])
+    known = torch.arange(12) % 3 != 1
+    truth = law.sample(1, seeded(5))[0]
+    pictures: list[Tensor] = []
+
+    class Kept(Counted):
+        def predict(self, x: Tensor, time: Time) -> Prediction:
+            pictures.append(super().predict(x, time).x0)
+            return super().predict(x, time)
+
+    cut = get("fmm").sample(
+        Kept(law.denoiser(VP())), Observation(truth, known), 12, seeded(), 200, callback=lambda step, *_: step == 3
+    )
+    mean = law.posterior(Observation(truth, known)).mean()
+
+    def error(x: Tensor) -> float:
+        return float((x[:, ~known] - mean).square().mean())
+
+    assert error(cut.x) < 0.7 * min(error(x) for x in pictures[-3:])
+
+
+# ------------------------------------------------------------------------------------------------ numbers that are not
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("name", ["ding", "dps", "fmm", "lanpaint"])
+def test_nan_of_a_network_is_said(name: str, dtype: torch.dtype) -> None:
+    def network(x: Tensor, clock: Tensor) -> Tensor:
+        return x * math.nan if float(clock[0]) < 500 else 0.1 * x
+
+    model = NetworkDenoiser(network, VP(), "eps", dtype=dtype)
+    cause = r"half precision \(float16\) is the likely cause; load the model with torch_dtype=torch.float32"
+    with pytest.raises(ValueError, match=cause if dtype == torch.float16 else "NaN or infinity though"):
+        get(name, **({"coordinates": None})).sample(model, Observation(torch.nan_to_num(Y).float(), KNOWN), 6, seeded())

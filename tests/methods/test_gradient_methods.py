@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paintback.denoiser import Codec, Denoiser, NetworkDenoiser
+from paintback.denoiser import Codec, Denoiser, NetworkDenoiser, Prediction
+from paintback.methods import get
 from paintback.methods.base import Method, Run, Time, ancestral_std
 from paintback.methods.copaint import CoPaint
 from paintback.methods.dps import Dps
@@ -537,3 +539,67 @@ def test_mmps_of_a_noisy_observation() -> None:
         problem.prior.denoiser(VP()), problem.observation, 60, torch.Generator().manual_seed(0), 4000
     )
     assert gaussian_kl(result.x[:, 1:], problem.posterior) < 0.005
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_solver_grows_whatever_the_matrix_is(seed: int) -> None:
+    """Indefinite, singular, far from symmetric, or nothing at all: no residual rises, and no sample sees another."""
+    pick = torch.Generator().manual_seed(seed)
+    size = int(torch.randint(2, 12, (1,), generator=pick))
+    matrix = torch.randn(4, size, size, generator=pick, dtype=torch.float64)
+    matrix[0] = matrix[0] @ matrix[0].T  # positive
+    matrix[1] = matrix[1] + matrix[1].T  # indefinite: curvature nearly vanishes somewhere
+    matrix[2] = 1e-9 * (matrix[2] - matrix[2].T)  # no curvature at all
+    matrix[3] = matrix[3] * (torch.rand((), generator=pick) < 0.8)
+    b = torch.randn(4, size, generator=pick, dtype=torch.float64) * torch.tensor([[1.0], [1e-4], [1e3], [1.0]])
+
+    for solve in (conjugate_gradient, gmres):
+        last = b.norm(dim=1)
+        for iterations in range(1, size + 3):
+            u, image = solve(lambda p: ((matrix @ p[..., None])[..., 0], 2 * p), b, iterations)
+            assert u.isfinite().all()
+            torch.testing.assert_close(image, 2 * u)
+            residual = (b - (matrix @ u[..., None])[..., 0]).norm(dim=1)
+            assert (residual <= last * (1 + 1e-9) + 1e-12 * b.norm(dim=1)).all()
+            last = residual
+            for k in range(4):
+                alone = matrix[k : k + 1]
+                own, _ = solve(lambda p, alone=alone: ((alone @ p[..., None])[..., 0], p), b[k : k + 1], iterations)
+                torch.testing.assert_close((alone @ own[..., None])[..., 0], (matrix @ u[..., None])[k : k + 1, :, 0])
+
+
+class Rough(Denoiser):
+    """A network whose Jacobian is no covariance: rotations and a random matrix beside a weak denoiser."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(VP())
+        self.matrix = torch.randn(24, 24, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) / 24**0.5
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        scaled = x / (time.alpha**2 + time.sigma**2) ** 0.5
+        x0 = torch.tanh(0.3 * time.alpha * scaled + 0.7 * scaled @ self.matrix)
+        return Prediction(x0, (x - time.alpha * x0) / time.sigma)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "fields",
+    [("mmps", {"iterations": k, "solver": solver}) for k in (1, 2, 4) for solver in ("cg", "gmres")]
+    + [("fmm", {"iterations": k, "damping": damping}) for k in (1, 2, 4) for damping in (0.0, 0.03)],
+    ids=str,
+)
+def test_a_jacobian_that_is_no_covariance_does_no_harm(fields: tuple[str, dict[str, Any]], seed: int) -> None:
+    """States of 9e4 were seen; pictures of a network that says -1 to 1 stay near that."""
+    name, chosen = fields
+    known = torch.rand(24, generator=torch.Generator().manual_seed(seed)) < 0.7
+    observation = Observation(torch.full((24,), 0.8, dtype=torch.float64), known)
+    sizes_seen: list[float] = []
+    get(name, **chosen).sample(
+        Rough(seed),
+        observation,
+        16,
+        torch.Generator().manual_seed(seed),
+        20,
+        callback=lambda step, t, x, x0: sizes_seen.append(float(torch.maximum(x.abs(), x0.abs()).max())) and None,
+    )
+    assert max(sizes_seen) < 40
