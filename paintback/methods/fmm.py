@@ -27,7 +27,7 @@ The system is solved by `iterations` steps of conjugate gradients, one further e
 symmetric, so that J v stands for the J^T v that backpropagation would give. V A^T u is a combination of the products
 that the solver has made, and costs nothing. The residual of every sample never rises: where a network's J is so little
 of a covariance that the step of conjugate gradients would raise it, the shorter step of the smallest residual is taken
-(`linear.conjugate_gradient`). Without that, faint noise on flat areas, which no network takes for a picture's own, is
+(`linear.restarted_gradient`). Without that, faint noise on flat areas, which no network takes for a picture's own, is
 answered by steps without bounds: a hole of 20 x 20 in paper of level 235 and noise 2 came out anywhere from 1 to 255.
 
 What the parts are for. One step is exact for one known value and a Gaussian; pictures, with thousands of known values,
@@ -66,7 +66,7 @@ from torch import Tensor
 from paintback.denoiser import Denoiser
 from paintback.methods.base import Method, Run, Time, option
 from paintback.methods.cycles import Cycles
-from paintback.methods.linear import adjoint, conjugate_gradient, sizes
+from paintback.methods.linear import adjoint, restarted_gradient, sizes
 from paintback.methods.particles import Particles
 from paintback.methods.solvers import Exponential
 from paintback.schedules import Coordinates, Grid, log_snr
@@ -195,7 +195,7 @@ class Fmm(Method):
 
         gap = y - run.operator(x0) if run.operator else torch.where(known, y - x0, 0.0)
         if self.iterations:
-            u, lift = conjugate_gradient(apply, gap, self.iterations)
+            u, lift = restarted_gradient(apply, gap, self.iterations)
         else:
             u, lift = torch.zeros_like(gap), adjoint(run, gap)
         x = x0 + lift

@@ -45,6 +45,7 @@ __all__ = [
     "picture_observation",
     "project",
     "project_to_noise",
+    "restarted_gradient",
     "sizes",
     "unit",
 ]
@@ -177,7 +178,46 @@ def picture_observation(run: Run) -> tuple[Tensor, Tensor]:
 
 
 def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Solves M u = b by conjugate gradients whose residual never rises, every sample for itself.
+    """Solves M u = b by conjugate gradients, every sample for itself; what it gives back has no larger residual before.
+
+    For a symmetric and positive M it is the plain method, solved after as many iterations as M has different
+    eigenvalues. For another M the plain method's iterates may grow without bounds: of those, the last one that did not
+    raise the residual is given back, and where the first one does, the step of the smallest residual in its place.
+
+    Args:
+        apply: p -> (M p, W p), W any linear map whose value at the solution is wanted.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and W u.
+    """
+    u, image, r, p = torch.zeros_like(b), None, b, b
+    best, best_image, least = u, None, sizes(b)
+    for k in range(iterations):
+        m_p, w_p = apply(p)
+        energy = sizes(r) ** 2
+        step = _over(energy, _dot(p, m_p))
+        u = u + step * p
+        image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
+        r = r - step * m_p
+        better = sizes(r) <= least
+        if k == 0:
+            careful = _over(_dot(b, m_p).clamp(min=0), _dot(m_p, m_p))
+            step = torch.where(better, step, careful)
+            best, best_image = step * b, step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p
+            least = torch.where(better, sizes(r), sizes(b - careful * m_p))
+        else:
+            best = torch.where(better, u, best)
+            best_image = torch.where(better.reshape(-1, *[1] * (w_p.ndim - 1)), image, best_image)
+            least = torch.where(better, sizes(r), least)
+        # a sample that broke down stands still from here on: its direction is 0
+        p = torch.where((step > 0) & (energy > 0), r + _over(sizes(r) ** 2, energy) * p, 0.0)
+    return best, best if best_image is None else best_image
+
+
+def restarted_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """As `conjugate_gradient`, for two or three iterations on a network's Jacobian: it begins anew where it would rise.
 
     M ought to be symmetric and positive. That of a network's Jacobian is not quite, and the plain method's step,
     |r|^2 / (p . M p), is without bounds where the curvature p . M p nearly vanishes. So a step that would make the
