@@ -192,17 +192,21 @@ def conjugate_gradient(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor
     Returns:
         u, and W u.
     """
-    u, image, r, p = torch.zeros_like(b), None, b, b
-    best, best_image, least = u, None, sizes(b)
-    for k in range(iterations):
+    image: Tensor | None = None
+    u, r, p = torch.zeros_like(b), b, b
+    best: Tensor = u
+    best_image: Tensor | None = None
+    least = sizes(b)
+    for _ in range(iterations):
         m_p, w_p = apply(p)
         energy = sizes(r) ** 2
         step = _over(energy, _dot(p, m_p))
         u = u + step * p
-        image = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p + (0 if image is None else image)
+        made = step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p
+        image = made if image is None else made + image
         r = r - step * m_p
         better = sizes(r) <= least
-        if k == 0:
+        if best_image is None:
             careful = _over(_dot(b, m_p).clamp(min=0), _dot(m_p, m_p))
             step = torch.where(better, step, careful)
             best, best_image = step * b, step.reshape(-1, *[1] * (w_p.ndim - 1)) * w_p
