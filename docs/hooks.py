@@ -11,7 +11,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "paintback" / "weights"
-MODELS = ("photo", "fashion")
+MODELS = ("photo", "fashion", "self")
 # Scripts, styles, pictures and frames with an address of their own; links are free to lead elsewhere.
 FOREIGN = re.compile(
     r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE

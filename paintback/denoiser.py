@@ -220,6 +220,20 @@ class Denoiser:
         """
         return self
 
+    def given(self, values: Tensor, known: Tensor) -> Denoiser:
+        """This denoiser told what is known of the pictures that its states are of, for a model that learns from them.
+
+        A painter asks once for every scale and batch, as for `placed`.
+
+        Args:
+            values: (B, C, H, W), of each row's picture at this scale; 0 where unknown.
+            known: (B, 1, H, W) bool.
+
+        Returns:
+            Self, for a model that does not ask.
+        """
+        return self
+
     def in_coordinates(self, coordinates: Coordinates) -> Denoiser:
         """This denoiser with its states in other coordinates; self where they are those already."""
         return self if coordinates_of(self.schedule) == coordinates else RescaledDenoiser(self, coordinates)

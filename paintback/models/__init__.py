@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.models.catalogue import Card, catalogue, find
+from paintback.models.catalogue import OWN_PICTURE, Card, catalogue, family, find
 
 if TYPE_CHECKING:
     from paintback.models.base import Model
@@ -27,15 +27,18 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
         ValueError: if there is no such model.
     """
     from paintback.models.checkpoints import load_checkpoint
-    from paintback.models.embedded import load_embedded
 
     card = find(str(name))
-    if card is not None:
-        return load_embedded(card.weights, name=card.name, device=device, dtype=dtype)
-    path = Path(name)
-    if (checkpoint := load_checkpoint(path, device=device, dtype=dtype)) is not None:
+    path = Path(name) if card is None else card.weights
+    if path.suffix == ".safetensors" and path.is_file() and family(path) == OWN_PICTURE:
+        from paintback.models.own_picture import load_own_picture
+
+        return load_own_picture(path, device=device, dtype=dtype)
+    if card is None and (checkpoint := load_checkpoint(path, device=device, dtype=dtype)) is not None:
         return checkpoint
     if path.suffix == ".safetensors" and path.is_file():
+        from paintback.models.embedded import load_embedded
+
         return load_embedded(path, device=device, dtype=dtype)
     if (path / "model_index.json").is_file() or (not path.exists() and str(name).count("/") == 1):
         from paintback.models.diffusers import load_pipeline

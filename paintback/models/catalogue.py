@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TRAINED", "WEIGHTS", "Card", "Sampler", "catalogue", "find", "recommended"]
+__all__ = ["OWN_PICTURE", "TRAINED", "WEIGHTS", "Card", "Sampler", "catalogue", "find", "read_header", "recommended"]
 
 TRAINED = "trained"  # in place of a method: the model takes the mask itself
+OWN_PICTURE = "own-picture"  # the family of files with settings and no weights
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -22,11 +23,13 @@ class Sampler:
         method: its name.
         fields: those that are not the method's defaults.
         num_inference_steps: grid intervals.
+        policy: how holes are cut into crops and scales: fields of `painting.layout.Policy` that are not the defaults.
     """
 
     method: str = "ding"
     fields: dict[str, Any] = field(default_factory=dict)
     num_inference_steps: int = 25
+    policy: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,34 @@ class Card:
     vocabulary: int = 0
 
 
-def _header(path: Path) -> dict[str, object]:
-    """The JSON header of a safetensors file, without torch."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file, without torch.
+
+    Raises:
+        ValueError: for another file.
+    """
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header: dict[str, object] = json.loads(file.read(length))
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= path.stat().st_size:
+            raise ValueError(f"{path} is not a safetensors file.")
+        header: dict[str, Any] = json.loads(file.read(length))
     return header
+
+
+def family(path: Path) -> str:
+    """The family of models that a safetensors file is of, as its header says; empty where it says none."""
+    try:
+        return str(read_header(path).get("__metadata__", {}).get("family", ""))
+    except ValueError:
+        return ""
 
 
 def catalogue() -> list[Card]:
     """All shipped models, by name; torch is not imported."""
     cards = []
     for path in sorted(WEIGHTS.glob("*.safetensors")):
-        header = _header(path)
+        header = read_header(path)
         meta = header.pop("__metadata__")
         assert isinstance(meta, dict)
         if meta.get("kind", "prior") != "prior":
@@ -101,7 +119,7 @@ def recommended(name: str) -> Sampler:
     path = Path(name) if card is None else card.weights
     if path.suffix != ".safetensors" or not path.is_file():
         return Sampler()
-    meta = _header(path).get("__metadata__", {})
+    meta = read_header(path).get("__metadata__", {})
     assert isinstance(meta, dict)
     return Sampler(**json.loads(meta.get("sampler", "{}")))
 

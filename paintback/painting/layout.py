@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
@@ -303,16 +304,18 @@ def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
     sizes = {}
     for stage in plan.stages:
         rows = stage.rows(plan.rows, plan.each)[0]
-        sizes[(rows.stop - rows.start) * stage.cells] = (rows.stop - rows.start, stage.size)
+        sizes[(rows.stop - rows.start) * stage.cells] = (rows.stop - rows.start, stage)
     taken = {}
     largest = max((pixels for pixels in sizes if pixels <= LARGEST), default=min(sizes))
     for pixels in {min(sizes), largest}:
-        rows, size = sizes[pixels]
-        x = torch.zeros(rows, *model.state_shape(size), device=model.device)
+        rows, stage = sizes[pixels]
+        x = torch.zeros(rows, *model.state_shape(stage.size), device=model.device)
+        hole = F.adaptive_max_pool2d(torch.from_numpy(stage.part)[None, None].float(), x.shape[-2:]) > 0
+        shown = denoiser.given(x, ~hole.to(x.device).expand(rows, -1, -1, -1))
         seconds = []
         for _ in range(4):
             began = time.perf_counter()
-            float(denoiser(x, 0.5).x0.flatten()[0])  # read back, so that a GPU has done it
+            float(shown(x, 0.5).x0.flatten()[0])  # read back, so that a GPU has done it
             seconds.append(time.perf_counter() - began)
         taken[pixels] = statistics.median(seconds[1:])
     (low, least), (high, most) = min(taken.items()), max(taken.items())

@@ -137,9 +137,11 @@ class Pyramid:
             for chosen in stage.rows(rows, each):
                 values, known = _crop_rows(canvases, [one.box for one in here], chosen, count)
                 values, known = _pool(values, known, int(stage.factor), most=self.model.size is None)
+                values, known = values.to(self.model.device), known.to(self.model.device)
+                placed = denoiser.placed(*_places(canvases, here, chosen, count), int(stage.factor))
                 result = method.sample(
-                    denoiser.placed(*_places(canvases, here, chosen, count), int(stage.factor)),
-                    Observation(values.to(self.model.device), known.to(self.model.device)),
+                    placed.given(values, known),
+                    Observation(values, known),
                     num_inference_steps=self.recipe.steps,
                     generator=generators if isinstance(generators, torch.Generator) else list(generators[chosen]),
                     grid=stage.grid,

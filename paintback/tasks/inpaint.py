@@ -67,12 +67,12 @@ class Inpainter:
 
     Args:
         model: a loaded model; `from_pretrained` finds one by name.
-        policy: how holes of any size are cut into crops and scales.
+        policy: how holes of any size are cut into crops and scales; None for what the model is sampled with best.
     """
 
     def __init__(self, model: Model, *, policy: Policy | None = None) -> None:
         self.model = model
-        self.policy = policy or Policy(multiple=model.multiple)
+        self.policy = policy or Policy(**{"multiple": model.multiple, **model.sampler.policy})
         self.interrupt = False
         self._progress: dict[str, Any] = {}
         self._warned: set[str] = set()

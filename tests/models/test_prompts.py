@@ -229,5 +229,5 @@ def test_old_weights_load_as_they_did(tmp_path):
     assert loaded.config.vocabulary == 0
     x, clock = states(), torch.zeros(3)
     assert torch.equal(loaded(x, clock), network.to(memory_format=torch.channels_last)(x, clock))
-    for card in catalogue():
+    for card in (card for card in catalogue() if card.parameters):
         assert (load_unet(card.weights)[0].config.vocabulary > 0) == (card.vocabulary > 0)

@@ -402,7 +402,7 @@ def test_options_say_what_there_is(shared: Site) -> None:
     assert "guidance" not in [
         field["name"] for method in options["methods"] if method["name"] == "aid" for field in method["fields"]
     ]
-    assert {model["name"] for model in options["models"]} == {"photo", "fashion"}
+    assert {model["name"] for model in options["models"]} == {"photo", "fashion", "self"}
 
 
 def test_models_come_from_the_configured_list() -> None:

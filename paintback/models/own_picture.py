@@ -1,0 +1,242 @@
+"""The picture as its own prior: the model `self`, which has no network and learnt from nothing else.
+
+The denoiser is that of `priors.patches`. Its patches are the known ones of the picture at the scale that is painted,
+and their size falls with the noise: what goes together far away is settled first, the grain last. Only the hole and a
+band of known cells around it are asked, for no method looks at more; elsewhere D is what is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from paintback.denoiser import Denoiser, Prediction, predict
+from paintback.models.base import Model
+from paintback.models.catalogue import OWN_PICTURE, Sampler, read_header
+from paintback.priors.patches import Patches, known_patches, windows
+from paintback.schedules import EDM, Time
+
+__all__ = ["OwnPicture", "OwnPictureDenoiser", "Settings", "load_own_picture", "write_own_picture"]
+
+LARGEST = 256  # pixels: a hole that is wider shows the same patches again and again
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a picture's patches are taken and asked.
+
+    Attributes:
+        sides: (noise level, side) pairs, levels falling to 0: from that level upwards patches have that side.
+        most: patches of every scale and side, mirror images included.
+        least: where fewer are known in whole, patches are smaller, down to 3; smaller still where none is known.
+        mirror: whether mirror images, left for right, are patches too.
+        reach: cells within which patches are likely; None for any distance.
+        band: known cells around the hole that are asked too.
+        entries: of the matrix of distances that are held at once.
+        sigma_min: where the noise levels of the grid become even; see `schedules.EDM`.
+        sigma_max: the highest noise level.
+
+    Raises:
+        ValueError: for sides that are not odd, levels that do not fall to 0, or fewer patches than two or `least`.
+    """
+
+    sides: tuple[tuple[float, int], ...] = ((3.0, 9), (1.0, 7), (0.25, 5), (0.0, 3))
+    most: int = 6000
+    least: int = 600
+    mirror: bool = True
+    reach: float | None = 12.0
+    band: int = 2
+    entries: int = 2**23
+    sigma_min: float = 0.02
+    sigma_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.most < max(2, self.least):
+            raise ValueError(f"A scale needs two patches and `least`={self.least}; got most={self.most}.")
+        levels = [level for level, _ in self.sides]
+        if not levels or levels[-1] != 0 or levels != sorted(set(levels), reverse=True):
+            raise ValueError(f"The noise levels of sides must fall to 0; got {self.sides}.")
+        if any(side < 1 or side % 2 == 0 for _, side in self.sides):
+            raise ValueError(f"The sides of patches must be odd; got {self.sides}.")
+
+    def side(self, sigma: float) -> int:
+        """The patches' side at a noise level."""
+        return next(side for level, side in self.sides if sigma >= level)
+
+
+class OwnPictureDenoiser(Denoiser):
+    """The denoiser of a picture's own patches, in EDM's coordinates; `given` shows it the picture.
+
+    Args:
+        settings: how patches are taken.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(EDM(settings.sigma_min, settings.sigma_max))
+        self.settings = settings
+        self._pictures: list[_Shown] = []
+
+    def given(self, values: Tensor, known: Tensor) -> OwnPictureDenoiser:
+        """The denoiser that learns from these pictures.
+
+        Args:
+            values: (B, C, H, W), one picture for each row of the batch.
+            known: (B, 1, H, W) bool.
+
+        Raises:
+            ValueError: for a picture of which nothing is known.
+        """
+        if not bool(known.flatten(1).any(1).all()):
+            raise ValueError(
+                "The model 'self' learns from what is known around a hole, and here nothing is; hide less."
+            )
+        other = copy.copy(self)
+        other._pictures = []
+        for picture, where in zip(values, known[:, 0], strict=True):  # samples of one picture share its patches
+            equal = (one for one in other._pictures if one.equals(picture, where))
+            other._pictures.append(next(equal, None) or _Shown(picture, where, self.settings))
+        return other
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        """D(x, sigma); see `priors.patches`."""
+        if not self._pictures:
+            raise ValueError(
+                "The model 'self' learns from what is known around a hole, and this task shows it none; use `inpaint`, "
+                "or another model."
+            )
+        if time.sigma == 0:
+            return predict("x0", x, x, time, rows=len(x))
+        times = len(x) // len(self._pictures)  # a row's multiples lie next to each other
+        x0 = torch.stack([self._pictures[k // times].denoised(row, time.sigma) for k, row in enumerate(x)])
+        return predict("x0", x0.to(x.dtype), x, time, rows=len(x))
+
+
+@dataclass
+class _Shown:
+    """One picture at one scale, (C, H, W), what is known of it, (H, W), and its patches, taken when first asked for."""
+
+    values: Tensor
+    known: Tensor
+    settings: Settings
+    _patches: dict[int, Patches] = field(default_factory=dict)
+
+    def equals(self, values: Tensor, known: Tensor) -> bool:
+        return torch.equal(self.values, values) and torch.equal(self.known, known)
+
+    def patches(self, side: int) -> Patches:
+        """The patches of a side, or of the largest smaller one of which enough are known in whole."""
+        if side not in self._patches:
+            most, mirror = self.settings.most, self.settings.mirror
+            found = known_patches(self.values, self.known, side, most=most, mirror=mirror)
+            enough = found is not None and (side <= 3 or len(found.values) >= self.settings.least)
+            self._patches[side] = found if found is not None and enough else self.patches(side - 2)
+        return self._patches[side]
+
+    def denoised(self, x: Tensor, sigma: float) -> Tensor:
+        """D(x, sigma) of one state, (C, H, W)."""
+        patches = self.patches(self.settings.side(sigma))
+        half, band = patches.side // 2, self.settings.band
+        asked = F.max_pool2d((~self.known).float()[None], 2 * band + 1, 1, band)[0] > 0
+        seen = windows(F.pad(x.to(self.values), (half,) * 4), patches.side)
+        inside = windows(F.pad(torch.ones_like(self.known)[None], (half,) * 4), patches.side)
+        whole = F.pad(torch.ones_like(self.known)[2 * half :, 2 * half :], (half,) * 4)
+        places, answers = [], []
+        for cut in (False, True):
+            for part in (asked & (whole ^ cut)).nonzero().split(max(1, self.settings.entries // len(patches.values))):
+                at = part.unbind(1)
+                queries = seen[at].flatten(1)
+                within = inside[at].expand(-1, len(x), -1, -1).flatten(1) if cut else None
+                near = () if self.settings.reach is None else (part.to(queries), self.settings.reach)
+                if x.requires_grad and torch.is_grad_enabled():  # the distances are made again for the gradient
+                    answer = checkpoint(patches.expected, queries, sigma, within, *near, use_reentrant=False)
+                else:
+                    answer = patches.expected(queries, sigma, within, *near)
+                places.append(part)
+                answers.append(answer)
+        return self.values.index_put(
+            (torch.arange(len(x), device=x.device)[:, None], *torch.cat(places).T[:, None]), torch.cat(answers).T
+        )
+
+
+@dataclass(frozen=True)
+class OwnPicture(Model):
+    """The model `self`.
+
+    Attributes:
+        settings: how patches are taken.
+    """
+
+    settings: Settings = field(default_factory=Settings, kw_only=True)
+
+    def denoiser(
+        self, prompt: str | None = None, negative_prompt: str | None = None, guidance_scale: float | None = None
+    ) -> Denoiser:
+        """The denoiser before it is given a picture.
+
+        Raises:
+            ValueError: for a prompt or guidance.
+        """
+        for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if value:
+                raise ValueError(
+                    f"The model {self.name!r} takes no {name}; leave it out or choose a text-to-image model."
+                )
+        if guidance_scale not in (None, 1, 1.0):
+            raise ValueError(f"The model {self.name!r} has no guidance; leave guidance_scale out.")
+        return OwnPictureDenoiser(self.settings)
+
+
+def load_own_picture(
+    path: Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> OwnPicture:
+    """Loads the model from its file, which holds settings and no weights.
+
+    Args:
+        path: the safetensors file.
+        device: None for CUDA where there is one, else the CPU.
+        dtype: float32 or None; distances are rounded too much in fewer bits.
+
+    Raises:
+        ValueError: for settings that do not fit, or another dtype.
+    """
+    if dtype not in (None, torch.float32):
+        raise ValueError(f"The model 'self' compares patches in float32; got {dtype}, leave the dtype out.")
+    header = read_header(path)["__metadata__"]
+    config = json.loads(header["config"])
+    channels = config.pop("channels")
+    config["sides"] = tuple((level, side) for level, side in config["sides"])
+    where = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return OwnPicture(
+        name=path.stem,
+        channels=channels,
+        multiple=1,
+        size=None,
+        training_size=LARGEST,
+        network=None,
+        device=where,
+        dtype=torch.float32,
+        sampler=Sampler(**json.loads(header["sampler"])),
+        settings=Settings(**config),
+    )
+
+
+def write_own_picture(path: Path, settings: Settings, sampler: Sampler, channels: int = 3) -> None:
+    """Writes a file that `load_own_picture` reads.
+
+    Args:
+        path: of the safetensors file; its name is the model's.
+        settings: how patches are taken.
+        sampler: what it is sampled with best.
+        channels: colours of the pictures.
+    """
+    config = json.dumps({"channels": channels, **dataclasses.asdict(settings)})
+    save_file({}, path, {"family": OWN_PICTURE, "config": config, "sampler": json.dumps(dataclasses.asdict(sampler))})
