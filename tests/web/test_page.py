@@ -438,10 +438,10 @@ def test_the_figures(visit, server) -> None:
             page.fill("#samples", "3")
             page.click("#run")
             expect(page.locator("#progress-text")).to_contain_text(
-                re.compile(r"sample 2 of 3, step [1-9]"), timeout=240_000
+                re.compile(r"sample 2 of 3, step [1-9]"), timeout=900_000
             )
             figure(page, "running")
-            expect(page.locator("#bar")).to_be_visible(timeout=240_000)
+            expect(page.locator("#bar")).to_be_visible(timeout=900_000)
             figure(page, "result")
             page.click("#spread")
             expect(page.locator("#legend")).to_be_visible()
