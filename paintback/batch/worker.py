@@ -186,7 +186,7 @@ class Painter:
         return _Read(task, wanted, of_seed(request, int(request.seed or 0)), picture, hole, inputs)
 
     def _rows_at_most(self, sizes: Sequence[Sequence[Sequence[int]]]) -> int:
-        cells = max((height * width for levels in sizes for height, width, _ in levels), default=0)
+        cells = max((height * width for levels in sizes for height, width, *_ in levels), default=0)
         return max(1, self.options.memory // (self.cell * cells)) if cells else 1
 
     def paint(self, group: Group) -> tuple[list[_Painted], list[Record]]:

@@ -190,7 +190,7 @@ def _to_array(frame: Any) -> Array:
     options: dict[str, Any] = {}
     if not frame.format.is_rgb and frame.colorspace == UNSPECIFIED and frame.height >= HD:
         options["src_colorspace"] = "ITU709"
-    array = frame.to_ndarray(format="rgb48le" if deep else "rgb24", **options)
+    array = frame.to_ndarray(format="rgb48le" if deep else "rgb24", threads=1, **options)
     return np.ascontiguousarray(np.rot90(array, round(getattr(frame, "rotation", 0) / 90)))
 
 
@@ -295,7 +295,8 @@ def _frames(av: Any, clip: Clip, coded: str | None) -> Iterator[tuple[Any, int]]
         rgb = np.ascontiguousarray(Picture(pixels).to_uint16().pixels if deep else pixels)
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb48le" if deep else "rgb24")
         if coded is not None:
-            frame = frame.reformat(format=coded, dst_colorspace=clip.colour.coded, dst_color_range="MPEG")
+            # with threads, a few pixels at their borders came out as garbage now and then
+            frame = frame.reformat(format=coded, dst_colorspace=clip.colour.coded, dst_color_range="MPEG", threads=1)
         if clip.colour.primaries != UNSPECIFIED:
             frame.color_primaries = clip.colour.primaries
         if clip.colour.transfer != UNSPECIFIED:

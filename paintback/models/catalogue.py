@@ -24,12 +24,14 @@ class Sampler:
         fields: those that are not the method's defaults.
         num_inference_steps: grid intervals.
         policy: how holes are cut into crops and scales: fields of `painting.layout.Policy` that are not the defaults.
+        thin: NAME:FIELD=VALUE..., the method where the hole is thin; None for the same.
     """
 
     method: str = "ding"
     fields: dict[str, Any] = field(default_factory=dict)
     num_inference_steps: int = 25
     policy: dict[str, Any] = field(default_factory=dict)
+    thin: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,9 @@ BACKWARD = 2.0  # evaluations that a gradient takes, in time
 Step = Callable[[int, float, torch.Tensor, "torch.Tensor | None"], "bool | None"]
 """(step, t, x, x0) after every step, x0 None where it is not known; returning True stops."""
 
-Sizes = tuple[tuple[tuple[int, int, int], ...], ...]
-"""By region and scale: rows and columns of the crop as the model sees it, and pixels per cell along a side."""
+Sizes = tuple[tuple[tuple[int, int, int, bool], ...], ...]
+"""By region and scale: rows and columns of the crop as the model sees it, pixels per cell along a side, whether the
+hole is thin."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Recipe:
 
     Attributes:
         method: that samples; None for a model that takes the mask itself.
+        thin: that samples thin holes of models of pixels; None for `method`.
         steps: intervals of a whole grid.
         policy: how holes are cut into crops and scales.
         strength: below 1, sampling starts from the picture itself, noised to this part of the grid.
@@ -99,6 +101,7 @@ class Recipe:
     leaky_encoding: bool = False
     draws: int = 1
     mean: bool = True
+    thin: Method | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
 from paintback.images.regions import Box, Region, hole_regions
-from paintback.methods.base import Result
+from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
 from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
@@ -79,14 +79,19 @@ class Pyramid:
             stages.append(Stage(number, region, level.box, size, level.factor, together))
         return stages
 
+    def method(self, stage: Stage) -> Method:
+        """What samples a stage: thin holes may have a method of their own."""
+        method = self.recipe.thin if self.recipe.thin is not None and stage.thin else self.recipe.method
+        assert method is not None
+        return method
+
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""
         return self.model.denoiser_at(stage.size, told)
 
     def timed(self, stages: Sequence[Stage], told: Told) -> list[Stage]:
         """The stages of a region with their grids: the first one whole, finer scales the last part of it."""
-        method, recipe = self.recipe.method, self.recipe
-        assert method is not None
+        method, recipe = self.method(stages[0]), self.recipe
         denoiser = self.denoiser(stages[0], told)
         whole = whole_grid(denoiser, method, recipe.steps)
         if recipe.strength < 1:
@@ -120,8 +125,11 @@ class Pyramid:
         Returns:
             The stages that ran, each with the result of its last batch.
         """
-        method, rows, each = self.recipe.method, len(canvases) * count, not isinstance(generators, torch.Generator)
-        assert method is not None
+        method, rows, each = (
+            self.method(plans[0][0]),
+            len(canvases) * count,
+            not isinstance(generators, torch.Generator),
+        )
         coarse = self._originals(canvases, plans, count) if self.recipe.strength < 1 else None
         done: list[tuple[Stage, Result]] = []
         for number, stage in enumerate(plans[0]):

@@ -1,6 +1,6 @@
 """The one dial: what `quality` makes of a request, given what the model is sampled with best.
 
-good   the sampler that the model's card recommends, as its page measured it.
+good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes.
 fast   the same sampler with as many steps as ten evaluations allow.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin (there the posterior is
        nearly Gaussian and its mean the better answer), elsewhere the draw nearest to their mean.
@@ -10,8 +10,9 @@ Whatever the request says itself (`method`, `steps`, `samples`, `average`) is le
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.painting.request import Request
@@ -19,7 +20,7 @@ from paintback.painting.request import Request
 if TYPE_CHECKING:
     from paintback.methods.base import Method
 
-__all__ = ["DRAWS", "EVALUATIONS", "draws", "intervals", "resolve"]
+__all__ = ["DRAWS", "EVALUATIONS", "draws", "intervals", "named", "resolve"]
 
 EVALUATIONS = 10  # of fast, at most, where the method's single step costs no more
 DRAWS = 8  # of best
@@ -48,7 +49,36 @@ def resolve(request: Request, sampler: Sampler) -> Request:
     from paintback import methods
 
     method = methods.get(name, **{**own.fields, **request.fields})
-    return request.with_(method=name, fields=asdict(method), steps=intervals(request, method, own.num_inference_steps))
+    thin = request.thin_method or own.thin
+    if thin is not None:
+        named(thin)
+    return request.with_(
+        method=name,
+        fields=asdict(method),
+        thin_method=thin,
+        steps=intervals(request, method, own.num_inference_steps),
+    )
+
+
+def named(text: str) -> Method:
+    """The method of a text NAME[:FIELD=VALUE...].
+
+    Raises:
+        ValueError: for an unknown name or field, or a value out of range.
+    """
+    from paintback import methods
+
+    name, *pairs = text.split(":")
+    fields: dict[str, Any] = {}
+    for pair in pairs:
+        field, found, value = pair.partition("=")
+        if not found:
+            raise ValueError(f"A method's fields are written NAME:FIELD=VALUE; got {text!r}.")
+        try:
+            fields[field] = json.loads(value)
+        except json.JSONDecodeError:
+            fields[field] = value
+    return methods.get(name, **fields)
 
 
 def intervals(request: Request, method: Method, own: int) -> int:

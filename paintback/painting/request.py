@@ -171,6 +171,16 @@ class Request(Asked):
         Ask("advanced"),
     ] = None
     fields: Fields = {}  # noqa: RUF012 - copied by pydantic
+    thin_method: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="NAME:FIELD=VALUE... in place of `method` where the hole is thin, for models of pixels; none "
+            "for the model's own, or for `method` where that is named.",
+        ),
+        Ask("advanced", metavar="TEXT"),
+    ] = None
     steps: Steps = None
     average: Annotated[
         int | None,

@@ -147,7 +147,7 @@ class Sheet:
         """By which pictures are put into one batch; empty for models that paint one picture at a time."""
         if any(stage.frame is not None for region in stages for stage in region):
             return ()
-        return tuple(tuple((*stage.size, int(stage.factor)) for stage in region) for region in stages)
+        return tuple(tuple((*stage.size, int(stage.factor), stage.thin) for stage in region) for region in stages)
 
 
 @dataclass

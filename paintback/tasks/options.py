@@ -91,6 +91,8 @@ class Options(TypedDict, total=False):
         method: a name, or a method made by `methods.get`; None for what the model's card recommends, and "ding" where
             it names nothing. A checkpoint that takes the mask as an input runs only as "trained".
         fields: of a method that is named.
+        thin_method: NAME:FIELD=VALUE..., a method of its own for thin holes, of models of pixels; None for what the
+            model's card recommends, or for `method` where that is named.
         quality: "fast", "good" or "best": see `painting.quality`; a method, steps or average of one's own beat it.
         average: draws whose mean is an answer; None for what the quality says.
         num_inference_steps: grid intervals; None for what goes with the recommended method and the quality.
@@ -126,6 +128,7 @@ class Options(TypedDict, total=False):
     negative_prompt: str | Sequence[str] | None
     method: str | Method | None
     fields: Mapping[str, Any]
+    thin_method: str | None
     quality: Quality
     average: int | None
     num_inference_steps: int | None
@@ -236,6 +239,8 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         request = quality.resolve(request, model.sampler)
         method = None if request.method == TRAINED else methods.get(str(request.method), **request.fields)
     check_gradients(model, method)
+    if request.thin_method is not None:
+        check_gradients(model, quality.named(request.thin_method))
     request = request.with_(steps=request.steps or model.sampler.num_inference_steps)
     given = [name for name in (*EMBEDDINGS, "height", "width") if getattr(request, name) is not None]
     given += ["leaky_encoding"] * request.leaky_encoding + ["latent_mask"] * (request.latent_mask != "all")
@@ -251,6 +256,7 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         leaky_encoding=request.leaky_encoding,
         draws=quality.draws(request),
         mean=request.average is not None,
+        thin=None if request.thin_method is None else quality.named(request.thin_method),
     )
     return request, recipe
 

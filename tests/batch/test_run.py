@@ -268,7 +268,7 @@ def test_memory_urls(jobs, mask, tmp_path):
 def test_memory_limits_the_batch(jobs, tmp_path):
     given = jobs(4)
     painter = Painter(given[0], Options("x"))
-    cells = max(h * w for levels in painter.inpainter.sizes(given[0].photo, given[0].mask) for h, w, _ in levels)
+    cells = max(h * w for levels in painter.inpainter.sizes(given[0].photo, given[0].mask) for h, w, *_ in levels)
     assert painter.cell == bytes_per_cell(painter.inpainter.model) > 100
     report = run(given, tmp_path / "out", memory=painter.cell * cells * 2)
     assert {record["batch"] for record in report.done} == {2}

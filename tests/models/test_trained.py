@@ -336,7 +336,7 @@ def test_command(tmp_path, tmp_path_factory, picture, hole, capsys):
     assert np.array_equal(made[~hole], given[~hole])
     code, text = run("no.png", "--model", model, "--method", "ding")
     assert code == 2
-    assert "runs only as method='trained'" in text
+    assert "runs only as --method trained" in text
     code, text = run("no.png", "--model", "photo", "--method", "trained")
     assert code == 2
     assert "load an inpainting pipeline" in text

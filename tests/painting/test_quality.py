@@ -8,7 +8,7 @@ import pytest
 
 from paintback import methods
 from paintback.models.catalogue import TRAINED, Sampler
-from paintback.painting.quality import DRAWS, EVALUATIONS, draws, resolve
+from paintback.painting.quality import DRAWS, EVALUATIONS, draws, named, resolve
 from paintback.painting.request import Request
 
 OWN = Sampler("fmm", {"iterations": 1}, 16)
@@ -52,3 +52,16 @@ def test_a_trained_model_keeps_its_own_steps_and_has_no_fields():
     assert resolve(Request(quality="fast"), Sampler(TRAINED)).steps == EVALUATIONS
     with pytest.raises(ValueError, match="no fields"):
         resolve(Request(fields={"eta": 1}), Sampler(TRAINED))
+
+
+def test_thin_holes_have_a_method_of_their_own() -> None:
+    own = Sampler("ding", {"delayed": True}, 9, thin="ddnm:eta=1.0")
+    made = resolve(Request(), own)
+    assert (made.method, made.thin_method) == ("ding", "ddnm:eta=1.0")
+    assert resolve(made, Sampler()) == made
+    assert resolve(Request(method="fmm"), own).thin_method is None
+    assert resolve(Request(thin_method="mmps"), own).thin_method == "mmps"
+    assert named("ding:delayed=true:eta=sqrt") == methods.get("ding", delayed=True, eta="sqrt")
+    for text, match in (("nope", "nope"), ("ddnm:eta", "NAME:FIELD=VALUE"), ("ddnm:et=1", "et")):
+        with pytest.raises(ValueError, match=match):
+            resolve(Request(thin_method=text), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 import paintback as pb
 from paintback.images.regions import hole_regions
+from paintback.models.catalogue import Sampler
 from paintback.models.embedded import EmbeddedModel
 from paintback.models.unet import UNet, UNetConfig
 from paintback.painting.layout import Policy
@@ -265,3 +267,27 @@ def test_bad_input_is_one_clear_sentence(inpainter: Inpainter, change: dict[str,
 def test_unknown_models_are_named() -> None:
     with pytest.raises(ValueError, match="nothing-like-it"):
         Inpainter.from_pretrained("nothing-like-it")
+
+
+def test_a_thin_hole_is_painted_by_its_own_method_and_again() -> None:
+    model = dataclasses.replace(tiny_model(), sampler=Sampler("ding", {"delayed": True}, 3, thin="lanpaint"))
+    made = Inpainter(model, policy=Policy(widest=64, context=8))
+    made.set_progress_bar_config(disable=True)
+    image = np.full((64, 240, 3), 0.5, np.float32)
+    thin, wide, both = (np.zeros((64, 240), bool) for _ in range(3))
+    thin[8:10, 8:20], wide[20:50, 180:210] = True, True
+    both |= thin | wide
+
+    def run(mask: np.ndarray, **options: Any) -> Any:
+        return made(image, mask, generator=seeded(0), output_type="np", **options)
+
+    ding = run(wide, method="ding", fields={"delayed": True}, num_inference_steps=3)
+    lanpaint = run(thin, method="lanpaint", num_inference_steps=3)
+    assert np.array_equal(run(thin).images[0], lanpaint.images[0])
+    assert np.array_equal(run(wide).images[0], ding.images[0])
+    mixed = run(both)
+    assert mixed.evaluations == lanpaint.evaluations + ding.evaluations == made.plan(image, both).evaluations
+    settings = {name: mixed.settings[name] for name in ("method", "fields", "thin_method", "num_inference_steps")}
+    assert settings["thin_method"] == "lanpaint"
+    assert np.array_equal(run(both, **settings).images[0], mixed.images[0])
+    assert (made.sizes(image, thin), made.sizes(image, wide)) != (made.sizes(image, wide), made.sizes(image, wide))
