@@ -286,8 +286,8 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     page.locator("#strip .tile").nth(1).click()
     with page.expect_download() as download:
         page.click("#download")
-    assert download.value.suggested_filename == "cup-fmm-12.png"
-    saved = tmp_path / "cup-fmm-12.png"
+    assert download.value.suggested_filename == "cup-ding-12.png"
+    saved = tmp_path / "cup-ding-12.png"
     download.value.save_as(saved)
     assert read_settings(saved)["seed"] == 12
     made = np.asarray(Image.open(saved))
@@ -295,8 +295,8 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
 
     page = visit(server)
     drop(page, saved)
-    expect(page.locator("#toast")).to_contain_text("settings, the picture and the mask of cup-fmm-12.png are back")
-    for name, value in (("#steps", "4"), ("#seed", "12"), ("#method", "fmm"), ("#model", "photo"), ("#samples", "1")):
+    expect(page.locator("#toast")).to_contain_text("settings, the picture and the mask of cup-ding-12.png are back")
+    for name, value in (("#steps", "4"), ("#seed", "12"), ("#method", "ding"), ("#model", "photo"), ("#samples", "1")):
         expect(page.locator(name)).to_have_value(value)
     assert (mask_of(page, tmp_path) == (mask > 0)).all()
     run_to_end(page)
@@ -305,7 +305,7 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     download.value.save_as(tmp_path / "again.png")
     assert (np.asarray(Image.open(tmp_path / "again.png")) == made).all()
     page.click("#continue")
-    expect(page.locator("#picture-name")).to_contain_text("cup-fmm-12.png")
+    expect(page.locator("#picture-name")).to_contain_text("cup-ding-12.png")
     assert not mask_of(page, tmp_path).any()
 
 
@@ -352,7 +352,7 @@ def test_by_keyboard_alone(visit, server, tmp_path) -> None:
     page.locator("#canvas").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("c")
-    expect(page.locator("#picture-name")).to_contain_text("cup-fmm")
+    expect(page.locator("#picture-name")).to_contain_text("cup-ding")
     page.keyboard.press("?")
     expect(page.locator("#keys")).to_be_visible()
     no_serious_fault(page)
@@ -587,7 +587,7 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
     expect(page.locator("#bar")).to_be_visible()
     with page.expect_download() as download:
         page.click("#download")
-    assert re.fullmatch(r"cup-fmm-\d+\.png", download.value.suggested_filename)
+    assert re.fullmatch(r"cup-ding-\d+\.png", download.value.suggested_filename)
 
 
 def test_zoom_copy_and_what_covers_what(visit, server, tmp_path) -> None:
@@ -631,4 +631,4 @@ def test_zoom_copy_and_what_covers_what(visit, server, tmp_path) -> None:
         run_to_end(page)
         with page.expect_download() as download:
             page.click("#download")
-        assert re.fullmatch(r"cup-fmm-\d+\.png", download.value.suggested_filename)
+        assert re.fullmatch(r"cup-ding-\d+\.png", download.value.suggested_filename)
