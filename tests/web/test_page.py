@@ -258,7 +258,7 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
     run_to_end(page)
     expect(page.locator("#strip .tile:enabled")).to_have_count(3)
     expect(page.locator("#strip .tile").nth(2)).to_contain_text("seed 13")
-    expect(page.locator("#strip .tile").nth(0)).to_contain_text(re.compile(r"12 ev, .* s"))
+    expect(page.locator("#strip .tile").nth(0)).to_contain_text(re.compile(r"4 ev, .* s"))
     expect(page.locator("#seed-help")).to_contain_text("11 to 13")
     expect(page.locator("#bar")).to_be_visible()
     page.locator("#slider").fill("100")
