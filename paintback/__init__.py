@@ -29,6 +29,7 @@ __all__ = [
     "observation",
     "priors",
     "randomness",
+    "register",
     "schedules",
     "superres",
     "training",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from paintback.tasks.inpaint import Inpainter
     from paintback.tasks.layers import layers
     from paintback.tasks.oneshot import inpaint
+    from paintback.tasks.register import register
     from paintback.tasks.superres import superres
     from paintback.tasks.video import inpaint_video
 
@@ -57,6 +59,7 @@ _HOMES = {
     "inpaint": "paintback.tasks.oneshot",
     "inpaint_video": "paintback.tasks.video",
     "layers": "paintback.tasks.layers",
+    "register": "paintback.tasks.register",
     "superres": "paintback.tasks.superres",
 }
 

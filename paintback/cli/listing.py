@@ -72,10 +72,10 @@ def _range(field: dict[str, Any]) -> str:
 @click.command()
 @format_option
 def models(form: Format) -> None:
-    """List the models that are shipped with the package."""
-    from paintback.models.catalogue import catalogue
+    """List the models that are shipped with the package, and those of plug-ins."""
+    from paintback.models.catalogue import catalogue, entries
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": card.name,
             "title": card.title,
@@ -88,7 +88,21 @@ def models(form: Format) -> None:
         }
         for card in catalogue()
     ]
-    cells = [(str(row["name"]), f"{row['size_bytes'] / 1e6:.1f} MB", str(row["title"])) for row in rows]  # type: ignore[operator]
+    rows += [
+        {
+            "name": name,
+            "title": entry.title,
+            "channels": entry.channels,
+            "parameters": None,
+            "size_bytes": None,
+            "takes_prompts": entry.takes_text,
+            "weights": None,
+            "card": None,
+        }
+        for name, entry in entries().items()
+    ]
+    sizes = [f"{row['size_bytes'] / 1e6:.1f} MB" if row["size_bytes"] is not None else "plug-in" for row in rows]
+    cells = [(str(row["name"]), size, str(row["title"])) for row, size in zip(rows, sizes, strict=True)]
     emit(
         form,
         rows,

@@ -64,9 +64,9 @@ class Entry(click.ParamType[Any]):
 
         words: Sequence[str] = self.option.choices
         if self.option.name == "model":
-            from paintback.models.catalogue import catalogue
+            from paintback.models.catalogue import catalogue, entries
 
-            words = [card.name for card in catalogue()]
+            words = [*(card.name for card in catalogue()), *entries()]
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 

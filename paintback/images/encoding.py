@@ -95,6 +95,10 @@ def check_holds(picture: Picture, path: Path) -> str:
         PictureError: it does not: depth, transparency or size.
     """
     kind, name = format_of(path), repr(str(path))
+    if picture.pixels.shape[2] not in (1, 3):
+        raise PictureError(
+            f"{name} was to be written from {picture.pixels.shape[2]} bands, expected grey or RGB; save the array."
+        )
     if picture.pixels.dtype not in (np.uint8, np.uint16):
         raise PictureError(
             f"{name} was to be written from {picture.pixels.dtype} pixels, expected 8 or 16 bits; "

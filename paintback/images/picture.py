@@ -46,7 +46,8 @@ class Picture:
     """Pixels as given, upright.
 
     Attributes:
-        pixels: (H, W, 3) RGB or (H, W, 1) grey; uint8, uint16, or float32 in [0, 1].
+        pixels: (H, W, 3) RGB or (H, W, 1) grey; uint8, uint16, or float32 in [0, 1]. (H, W, C) of other bands where
+            they were read as such.
         alpha: (H, W) of the same dtype, or None when there is no transparency.
         icc: the colour profile, kept as it is.
         kind: what the user gave, for callers that want to answer in kind.
@@ -101,7 +102,7 @@ class Picture:
         return replace(self, pixels=self.pixels[rows, columns])
 
     def to_unit(self) -> NDArray[np.float32]:
-        """Colours as float32 (H, W, 3) in [-1, 1]; grey is repeated, transparency ignored."""
+        """Colours as float32 (H, W, 3 or C) in [-1, 1]; grey is repeated, transparency ignored."""
         unit = self.pixels.astype(np.float32) * np.float32(2 / self.white) - 1
         return np.repeat(unit, 3, axis=-1) if self.grey else unit
 
@@ -112,17 +113,18 @@ class Picture:
         in proportion on a blended seam, and is untouched elsewhere.
 
         Args:
-            new_unit: (H, W, 3) in [-1, 1], clipped; only the values inside the hole are looked at.
+            new_unit: of `to_unit`'s shape, in [-1, 1], clipped; only the values inside the hole are looked at.
             where: (H, W) bool, True = replace wholly.
             weight: (H, W) in [0, 1], or None: how much of the new colour is taken outside `where`, 0 = untouched.
 
         Raises:
             PictureError: another shape, or NaN among the new values.
         """
-        if new_unit.shape != (*self.shape, 3) or where.shape != self.shape or where.dtype != bool:
+        expected = (*self.shape, 3 if self.grey else self.pixels.shape[2])
+        if new_unit.shape != expected or where.shape != self.shape or where.dtype != bool:
             raise PictureError(
                 f"new pixels are {new_unit.shape} and the mask is {where.dtype} {where.shape}, expected "
-                f"{(*self.shape, 3)} and bool {self.shape}; bring them to the picture's size."
+                f"{expected} and bool {self.shape}; bring them to the picture's size."
             )
         if weight is not None and weight.shape != self.shape:
             raise PictureError(f"weight is {weight.shape}, expected {self.shape}; bring it to the picture's size.")
@@ -168,7 +170,7 @@ class Picture:
         return values.astype(np.float32) if self.white == 1 else np.rint(values).astype(self.pixels.dtype)
 
 
-def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS, channels: int | None = None) -> Picture:
     """Read a picture from whatever the user has.
 
     Files: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF with one frame; 8 and 16 bit; grey, RGB, either with alpha, palette
@@ -179,11 +181,14 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
             numpy (H, W) or (H, W, 1, 2, 3 or 4) as uint8, uint16 or float in [0, 1]: grey or RGB, and alpha;
             torch (1, 2, 3 or 4, H, W) or (1, 1, 2, 3 or 4, H, W) likewise, channels first. Arrays are copied.
         max_pixels: largest width times height, checked before decoding.
+        channels: bands of an array that is neither grey nor RGB, none of them transparency; files are refused then.
 
     Raises:
         MissingPicture: the file does not exist.
         PictureError: anything else that is wrong with it, in one sentence.
     """
+    if channels is not None:
+        return _of_bands(source, channels)
     if isinstance(source, Picture):
         return source
     if isinstance(source, (str, PathLike)):
@@ -208,6 +213,22 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     return _from_array(source, kind)
 
 
+def _of_bands(source: Any, channels: int) -> Picture:
+    """A picture of any number of bands, none of them transparency, from an array."""
+    kind: Kind = "torch" if is_torch(source) else "numpy"
+    if isinstance(source, Picture):
+        source = source.pixels
+    if is_torch(source):
+        source = _channels_last(source, (channels,))
+    if not isinstance(source, np.ndarray) or source.ndim != 3 or source.shape[2] != channels:
+        given = f"of shape {source.shape}" if isinstance(source, np.ndarray) else f"as {type(source).__name__}"
+        raise PictureError(
+            f"a picture was given {given}, and the model paints {channels} bands; give an array "
+            f"(H, W, {channels}) or a tensor ({channels}, H, W)."
+        )
+    return Picture(np.ascontiguousarray(_checked(source)), None, None, kind)
+
+
 def _of(decoded: Decoded, kind: Kind) -> Picture:
     return Picture(decoded.pixels, decoded.alpha, decoded.icc, kind, decoded.metadata)
 
@@ -218,13 +239,14 @@ def is_torch(value: object) -> bool:
     return kind is not None and isinstance(value, kind)
 
 
-def _channels_last(tensor: Any) -> Array:  # Any: torch is not imported here
+def _channels_last(tensor: Any, channels: tuple[int, ...] = (1, 2, 3, 4)) -> Array:  # Any: torch is not imported here
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
+    if tensor.ndim != 3 or tensor.shape[0] not in channels:
+        first, several = ("3", "1 to 4") if len(channels) > 1 else (str(channels[0]),) * 2
         raise PictureError(
-            f"the tensor is {tuple(tensor.shape)}, expected (3, H, W) or (1, 3, H, W) with 1 to 4 channels; "
-            "give one picture at a time, channels first."
+            f"the tensor is {tuple(tensor.shape)}, expected ({first}, H, W) or (1, {first}, H, W) with {several} "
+            "channels; give one picture at a time, channels first."
         )
     tensor = tensor.detach().cpu().movedim(0, -1)
     return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
@@ -238,6 +260,15 @@ def _from_array(array: Array, kind: Kind) -> Picture:
             f"the array is {array.shape}, expected (H, W), or (H, W, C) with 1 to 4 channels; "
             "give one picture at a time, channels last."
         )
+    array = _checked(array)
+    opaque = array.shape[2] in (1, 3)
+    colours = array if opaque else array[..., :-1]
+    alpha = None if opaque else np.ascontiguousarray(array[..., -1])
+    return Picture(np.ascontiguousarray(colours), alpha, None, kind)
+
+
+def _checked(array: Array) -> Array:
+    """An array's values as they are held: uint8, uint16 or float32, in the machine's byte order."""
     if 0 in array.shape:
         raise PictureError(
             f"the array is {array.shape}, expected at least one pixel; give a picture that is not empty."
@@ -255,10 +286,7 @@ def _from_array(array: Array, kind: Kind) -> Picture:
         array = array.astype(array.dtype.newbyteorder("="))
     else:
         raise PictureError(f"the array is {array.dtype}, expected uint8, uint16 or float in [0, 1]; convert it.")
-    opaque = array.shape[2] in (1, 3)
-    colours = array if opaque else array[..., :-1]
-    alpha = None if opaque else np.ascontiguousarray(array[..., -1])
-    return Picture(np.ascontiguousarray(colours), alpha, None, kind)
+    return array
 
 
 def write_picture(
@@ -326,7 +354,14 @@ def to_pil(picture: Picture) -> Image.Image:
 
     PIL has no deeper colour modes: 16-bit colour and floats are rounded to 8 bits. `to_numpy` and `write_picture` keep
     all of them.
+
+    Raises:
+        PictureError: for bands that are neither grey nor RGB.
     """
+    if picture.pixels.shape[2] not in (1, 3):
+        raise PictureError(
+            f"a picture of {picture.pixels.shape[2]} bands is no PIL image; ask for output_type='np' or 'pt'."
+        )
     if picture.pixels.dtype == np.uint16 and picture.grey and picture.alpha is None:
         im = Image.fromarray(picture.pixels[..., 0])
     else:

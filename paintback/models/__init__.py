@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.models.catalogue import OWN_PICTURE, Card, catalogue, family, find
+from paintback.models.catalogue import OWN_PICTURE, Card, ModelEntry, catalogue, entries, family, find
 
 if TYPE_CHECKING:
     from paintback.models.base import Model
 
-__all__ = ["Card", "catalogue", "find", "load"]
+__all__ = ["Card", "ModelEntry", "catalogue", "entries", "find", "load"]
 
 
 def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
     """Loads a model by name.
 
     Args:
-        name: an embedded model's name, the path of a safetensors file that `paintback train prior` or `paintback
-            convert` wrote, or of a research checkpoint (.pt, .pkl), the folder of a diffusers pipeline, or its id on
-            the Hub ("owner/name").
+        name: an embedded model's name or a plug-in's, the path of a safetensors file that `paintback train prior` or
+            `paintback convert` wrote, or of a research checkpoint (.pt, .pkl), the folder of a diffusers pipeline, or
+            its id on the Hub ("owner/name").
         device: a torch device or its name; None chooses.
         dtype: a torch dtype; None for the family's own.
 
@@ -27,6 +27,9 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
         ValueError: if there is no such model.
     """
     from paintback.models.checkpoints import load_checkpoint
+
+    if (entry := entries().get(str(name))) is not None:
+        return _plugged(str(name), entry, device, dtype)
 
     card = find(str(name))
     path = Path(name) if card is None else card.weights
@@ -44,8 +47,20 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
         from paintback.models.diffusers import load_pipeline
 
         return load_pipeline(name, device=device, dtype=dtype)
-    names = ", ".join(card.name for card in catalogue())
+    names = ", ".join([*(card.name for card in catalogue()), *entries()])
     raise ValueError(
         f"There is no model {str(name)!r}; give one of {names}, the path of your own weights (.safetensors), or a "
         "diffusers pipeline's folder or Hub id."
     )
+
+
+def _plugged(name: str, entry: ModelEntry, device: Any, dtype: Any) -> Model:
+    from paintback.models.base import Model
+
+    model = entry.load(device=device, dtype=dtype)
+    if not isinstance(model, Model):
+        raise ValueError(
+            f"The plug-in's model {name!r} came as a {type(model).__name__}, and a paintback.models.base.Model is "
+            "expected; update the plug-in."
+        )
+    return model

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OWN_PICTURE", "TRAINED", "WEIGHTS", "Card", "Sampler", "catalogue", "find", "read_header", "recommended"]
+from paintback import plugins
+
+__all__ = [
+    "OWN_PICTURE",
+    "TRAINED",
+    "WEIGHTS",
+    "Card",
+    "ModelEntry",
+    "Sampler",
+    "catalogue",
+    "check_entry",
+    "entries",
+    "find",
+    "read_header",
+    "recommended",
+]
 
 TRAINED = "trained"  # in place of a method: the model takes the mask itself
 OWN_PICTURE = "own-picture"  # the family of files with settings and no weights
@@ -57,6 +73,53 @@ class Card:
     weights: Path
     card: Path
     vocabulary: int = 0
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of a plug-in, known before it is loaded.
+
+    Attributes:
+        load: called with `device` and `dtype`, None for its own choice; gives a `models.base.Model`.
+        title: one line.
+        channels: colours.
+        takes_text: whether it reads a prompt.
+        sampler: what it is sampled with best; the loaded model's own counts.
+    """
+
+    load: Callable[..., Any]
+    title: str = ""
+    channels: int = 3
+    takes_text: bool = False
+    sampler: Sampler = field(default_factory=Sampler)
+
+
+def entries() -> dict[str, ModelEntry]:
+    """The models of plug-ins, and those that were registered, by name."""
+    names = [path.stem for path in WEIGHTS.glob("*.safetensors")]
+    found = plugins.added(plugins.MODELS, names, check_entry)
+    return {name: check_entry(name, value) for name, value in sorted(found.items())}
+
+
+def check_entry(name: str, value: object) -> ModelEntry:
+    """What a plug-in gives as a model, as an entry; a function's title is the first line of its docstring.
+
+    Args:
+        name: that it is to be asked for by.
+        value: an entry, or a function that loads.
+
+    Raises:
+        ValueError: for anything else, or a name that would be a path or a Hub id.
+    """
+    if not name or "/" in name or "." in name:
+        raise ValueError(f"A model's name must be a word without '/' and '.'; got {name!r}.")
+    if isinstance(value, ModelEntry):
+        return value
+    if not callable(value):
+        raise ValueError(
+            f"The model {name!r} must be a function load(*, device, dtype) or a ModelEntry; got {value!r}."
+        )
+    return ModelEntry(value, title=(value.__doc__ or name).strip().splitlines()[0])
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -115,6 +178,8 @@ def recommended(name: str) -> Sampler:
     Args:
         name: a shipped model's name, or the path of a file or folder, or a Hub id.
     """
+    if name in (own := entries()):
+        return own[name].sampler
     if takes_mask(name):
         return Sampler(TRAINED)
     card = find(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -20,10 +20,12 @@ from paintback.images.outputs import OutputType, check_output_type, convert
 from paintback.images.picture import Picture, read_picture
 from paintback.models.base import Model, Told
 from paintback.models.catalogue import TRAINED
+from paintback.models.network import Layout, network_model
 from paintback.painting.layout import Plan, Policy, Recipe, Sizes, Speed, measure_speed
 from paintback.painting.request import Request
 from paintback.painting.session import Generator, Session
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
+from paintback.schedules import Schedule, Time
 from paintback.tasks.checks import prepare_network, warn_of_score, warn_of_width
 from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
 
@@ -141,6 +143,65 @@ class Inpainter:
         from paintback.models.diffusers import load_single_file
 
         return cls(load_single_file(path, config=config, device=device, dtype=torch_dtype))
+
+    @classmethod
+    def from_network(
+        cls,
+        network: Callable[..., Tensor],
+        *,
+        parametrisation: str,
+        schedule: Schedule,
+        size: int | tuple[int, int],
+        channels: int = 3,
+        layout: Layout = "coarse-to-fine",
+        fixed: bool = False,
+        multiple: int | None = None,
+        clock: Callable[[Time], float] | None = None,
+        name: str = "network",
+        device: Any = None,
+        torch_dtype: torch.dtype | None = None,
+    ) -> Inpainter:
+        """Takes a network of one's own, in eval mode; it is run once here, so that mistakes are found here.
+
+            pb.Inpainter.from_network(network, parametrisation="epsilon", schedule=pb.schedules.VP(), size=64)
+
+        Args:
+            network: (x, clock) -> a tensor of x's shape; x is (B, channels, H, W), [-1, 1] at no noise, and clock (B,).
+            parametrisation: what it predicts, as papers call it: epsilon (eps, noise), v (v_prediction), velocity
+                (flow, flow_prediction), sample (x0, x_start, denoised), or edm for D(x, sigma).
+            schedule: `schedules.VP`, `Flow` or `EDM`, as it was trained.
+            size: of the pictures that it learnt from: the side, or (height, width).
+            channels: of a picture; 1 is grey, 3 RGB, and with any other number pictures are arrays (H, W, channels).
+            layout: how a hole is painted. "coarse-to-fine": holes wider than `size` are begun at a smaller scale;
+                "tiles": at full resolution, the network seeing overlapping tiles of `size`; "whole": the hole's crop
+                at once, at `size` where that is fixed.
+            fixed: whether the network takes no other size.
+            multiple: the sides that it takes are multiples of this; None for 8, or 1 where the size is fixed.
+            clock: its time argument, of a `Time` with t, alpha and sigma; None for DDPM's index (0 to T - 1) on a VP
+                schedule, and sigma on the others.
+            name: what settings call it.
+            device: None for where its weights are.
+            torch_dtype: None for that of its weights.
+
+        Raises:
+            ValueError: in one sentence, for whatever does not fit together or the network does not take.
+        """
+        return cls(
+            network_model(
+                network,
+                parametrisation=parametrisation,
+                schedule=schedule,
+                size=size,
+                channels=channels,
+                layout=layout,
+                fixed=fixed,
+                multiple=multiple,
+                clock=clock,
+                name=name,
+                device=device,
+                dtype=torch_dtype,
+            )
+        )
 
     def set_progress_bar_config(self, **config: Any) -> None:
         """Keywords for tqdm, as in diffusers; `disable=True` silences the bar."""
@@ -325,7 +386,10 @@ class Inpainter:
         if options.get("request") is not None:
             texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
         request, recipe = settle(self.model, self.policy, request, method)
-        pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
+        channels = self.model.channels if self.model.channels not in (1, 3) else None
+        pictures = [
+            read_picture(one, channels=channels) for one in (image if isinstance(image, list | tuple) else [image])
+        ]
         hidden = mask_image if isinstance(mask_image, list | tuple) else [mask_image] * len(pictures)
         if len(hidden) != len(pictures):
             raise ValueError(

@@ -20,11 +20,11 @@ from paintback.images.picture import Picture, read_picture
 from paintback.methods.base import Callback
 from paintback.models.base import Model, Told
 from paintback.models.latent import known_cells
+from paintback.models.tiles import tiled
 from paintback.observation import Observation
 from paintback.painting.canvas import padded
 from paintback.painting.request import LayersRequest
 from paintback.painting.session import Session, open_model
-from paintback.painting.tiles import tiled
 from paintback.tasks.layer_inference import LayerInference, PerLayer, Recorded
 from paintback.tasks.options import from_python
 

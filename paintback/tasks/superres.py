@@ -2,7 +2,7 @@
 
 The small picture is the observation y = A x + noise of the enlarged one, A antialiased bicubic down-sampling or the
 means of blocks. The whole picture is one sample under one operator, whatever its size; see `painting.canvas.padded` and
-`painting.tiles` for how the model takes it.
+`models.tiles` for how the model takes it.
 
 With method "fcs" the fields are those of the authors' super-resolution (Graikos et al., arXiv:2410.18804): 10 inner
 steps of constant size 0.1, against 5 from 0.5 to 0.1 in inpainting; 20 sampling steps. These are of a latent model,
@@ -30,12 +30,12 @@ from paintback.images.picture import Picture, read_picture
 from paintback.images.resizing import resize_unit
 from paintback.methods.base import Callback, Method
 from paintback.models.base import Model, Told
+from paintback.models.tiles import tiled
 from paintback.observation import Downsampling, Kernel, Observation
 from paintback.painting.canvas import padded
 from paintback.painting.layout import Policy
 from paintback.painting.request import SuperresRequest
 from paintback.painting.session import Generator, Session, open_model
-from paintback.painting.tiles import tiled
 from paintback.tasks.inpaint import Output
 from paintback.tasks.options import from_python, keywords
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paintback.models.catalogue import catalogue, recommended, takes_mask
+from paintback.models.catalogue import catalogue, entries, recommended, takes_mask
 
 __all__ = ["Config", "Limits", "Offer", "offers"]
 
@@ -94,7 +94,7 @@ class Config:
 
 
 def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:
-    """The shipped models and the ones that the command line names.
+    """The shipped models, those of plug-ins, and the ones that the command line names.
 
     Args:
         more: name -> path or Hub id.
@@ -111,6 +111,9 @@ def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:
             grey=card.channels == 1,
         )
         for card in catalogue()
+    } | {
+        name: Offer(name, name, entry.title, takes_text=entry.takes_text, grey=entry.channels == 1)
+        for name, entry in entries().items()
     }
     for name, source in (more or {}).items():
         if name in found:

@@ -15,9 +15,9 @@ import paintback as pb
 from paintback.denoiser import Denoiser
 from paintback.models.base import Model
 from paintback.models.embedded import EmbeddedModel
+from paintback.models.tiles import TiledDenoiser
 from paintback.models.unet import UNet, UNetConfig
 from paintback.observation import AveragePool, Bicubic, Observation
-from paintback.painting.tiles import TiledDenoiser
 from paintback.priors import GaussianMixture
 from paintback.schedules import VP
 from paintback.tasks.superres import Downsampling

@@ -66,6 +66,14 @@ def own_network(network: torch.nn.Module) -> pb.Denoiser:
     return pb.NetworkDenoiser(network, pb.schedules.Flow(), "flow")
 
 
+def own_inpainter(network: torch.nn.Module) -> pb.Inpainter:
+    made: pb.Inpainter = pb.Inpainter.from_network(
+        network, parametrisation="epsilon", schedule=pb.schedules.VP(), size=64, layout="tiles"
+    )
+    pb.register(made.model, name="mine")
+    return made
+
+
 def own_policy() -> pb.Inpainter:
     return pb.Inpainter(pb.models.load("fashion"), policy=pb.Policy(widest=16))
 
