@@ -164,7 +164,7 @@ def known_cells(codec: Codec, known: Tensor, policy: LatentPolicy) -> Tensor:
 
 
 def observe(
-    codec: LatentCodec, picture: Tensor, known: Tensor, *, policy: LatentPolicy = "all", hidden: Tensor | None = None
+    codec: Codec, picture: Tensor, known: Tensor, *, policy: LatentPolicy = "all", hidden: Tensor | None = None
 ) -> Observation:
     """The observation of a picture with a hole, in latents.
 

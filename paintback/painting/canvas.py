@@ -11,7 +11,7 @@ from paintback.images.picture import Picture
 from paintback.images.regions import Box
 from paintback.models.base import Model
 
-__all__ = ["Canvas", "answer", "colours", "overlap", "padded"]
+__all__ = ["Canvas", "answer", "answers", "colours", "overlap", "padded"]
 
 
 @dataclass
@@ -22,11 +22,13 @@ class Canvas:
         picture: (C, H, W) in [-1, 1]; hidden values are read by `original` alone.
         hole: (H, W) bool, True = not known to the model.
         painted: boxes that are done, their part of the hole, and (n, C, h, w) values.
+        draft: likewise, of what is painted again at a finer scale; it is not known to the model.
     """
 
     picture: Tensor
     hole: Tensor
     painted: list[tuple[Box, Tensor, Tensor]] = field(default_factory=list)
+    draft: tuple[Box, Tensor, Tensor] | None = None
 
     @property
     def whole(self) -> Box:
@@ -49,20 +51,81 @@ class Canvas:
         inside = ~self.hole[there]
         values[(..., *here)] = torch.where(inside, self.picture[(slice(None), *there)], 0.0)
         known[(..., *here)] = inside
-        for done, part, painted in self.painted:
-            here, there = overlap(box, done)
-            fresh = part[there]
-            if fresh.numel():
-                view = values[(..., *here)]
-                view[:] = torch.where(fresh, painted[(samples, slice(None), *there)], view)
-                known[(..., *here)] |= fresh
+        for done in self.painted:
+            _lay(values, known, box, done, samples)
         return values, known
 
-    def settle(self, draws: int, mean: bool) -> None:
-        """Makes one answer of every `draws` draws of what was painted last: their mean, or the one nearest to it."""
-        box, part, values = self.painted.pop()
-        made = answer(values.unflatten(0, (-1, draws)), part, mean=mean)
-        self.painted.append((box, part, made.repeat_interleave(draws, dim=0)))
+    def drafted(self, box: Box, samples: slice, values: Tensor, known: Tensor) -> Tensor:
+        """The values of a crop with the draft where nothing is known."""
+        assert self.draft is not None
+        drafted, has = values.clone(), torch.zeros_like(known)
+        _lay(drafted, has, box, self.draft, samples)
+        return torch.where(has & ~known, drafted, values)
+
+    def drawn(self, box: Box) -> Tensor:
+        """(h, w) bool: what of a box has been painted."""
+        drawn = torch.zeros(1, 1, box.height, box.width, dtype=torch.bool)
+        for done in self.painted:
+            _lay(None, drawn, box, done, slice(0, 1))
+        return drawn[0, 0]
+
+    @property
+    def differs(self) -> bool:
+        """Whether samples no longer see the same picture."""
+        return bool(self.painted) or self.draft is not None
+
+    def keep_draft(self, first: int) -> None:
+        """Takes the draft for painted, below what was painted from index `first` on, where a run has ended early."""
+        if self.draft is not None:
+            self.painted.insert(first, self.draft)
+            self.draft = None
+
+    def settle(self, draws: int, mean: bool, first: int) -> None:
+        """Makes one answer of every `draws` draws of what was painted last: their mean, or the one nearest to it.
+
+        Args:
+            draws: of each answer.
+            mean: see `answer`.
+            first: the index in `painted` from which on all belongs to one answer.
+        """
+        last = self.painted[first:]
+        made = answers([(values.unflatten(0, (-1, draws)), part) for _, part, values in last], mean=mean)
+        self.painted[first:] = [
+            (box, part, one.repeat_interleave(draws, dim=0)) for (box, part, _), one in zip(last, made, strict=True)
+        ]
+
+
+def _lay(values: Tensor | None, known: Tensor, box: Box, done: tuple[Box, Tensor, Tensor], samples: slice) -> None:
+    """Lays what was painted over the values of a box, and notes where."""
+    other, part, painted = done
+    here, there = overlap(box, other)
+    fresh = part[there]
+    if fresh.numel():
+        if values is not None:
+            view = values[(..., *here)]
+            view[:] = torch.where(fresh, painted[(samples, slice(None), *there)], view)
+        known[(..., *here)] |= fresh
+
+
+def answers(crops: list[tuple[Tensor, Tensor]], *, mean: bool) -> list[Tensor]:
+    """What some draws of each of n answers come to, over crops that belong together; see `answer`.
+
+    Args:
+        crops: (n, draws, ...) values of each crop, and bool what of it is painted.
+        mean: the mean of the draws, or the one that is nearest to it over all crops.
+    """
+    draws = [values.clamp(-1, 1) for values, _ in crops]
+    middle = [values.mean(1) for values in draws]
+    if mean:
+        return middle
+    far = torch.stack(
+        [
+            torch.where(part, values - centre[:, None], 0.0).square().flatten(2).sum(2)
+            for values, centre, (_, part) in zip(draws, middle, crops, strict=True)
+        ]
+    ).sum(0)
+    nearest = far.argmin(1)
+    return [values[torch.arange(len(values)), nearest] for values in draws]
 
 
 def answer(draws: Tensor, part: Tensor, *, mean: bool) -> Tensor:
@@ -73,12 +136,7 @@ def answer(draws: Tensor, part: Tensor, *, mean: bool) -> Tensor:
         part: bool, what of an answer is painted; the nearest draw is sought there.
         mean: the mean of the draws, or the one that is nearest to it.
     """
-    draws = draws.clamp(-1, 1)
-    middle = draws.mean(1)
-    if mean:
-        return middle
-    far = torch.where(part, draws - middle[:, None], 0.0).square().flatten(2).sum(2)
-    return draws[torch.arange(len(draws)), far.argmin(1)]
+    return answers([(draws, part)], mean=mean)[0]
 
 
 def colours(model: Model, picture: Picture) -> Tensor:

@@ -1,7 +1,8 @@
 """How a model that composes a whole scene at once sees a picture: which crop, and at which size.
 
-A crop near the size that the model learnt from is painted as it is; a larger one is brought down to the training area
-and a smaller one up to it, as far as the sides' multiple allows. Only the hole's pixels are taken from the result, so
+A crop near the size that the model learnt from is painted as it is; a larger one is cut or painted twice (see `cuts`),
+or, where the size is asked for, brought down to it, and a smaller one is brought up to the training area, as far as the
+sides' multiple allows. Only the hole's pixels are taken from the result, so
 what scaling and a codec do elsewhere never reaches the picture.
 """
 
@@ -17,9 +18,10 @@ from paintback.images.masks import Mask
 from paintback.images.regions import Box, Region, hole_regions
 from paintback.models.base import Model
 
-__all__ = ["LARGEST", "Frame", "choose_size", "whole_regions"]
+__all__ = ["LARGEST", "Frame", "choose_size", "own_size", "whole_regions"]
 
 SMALLEST, LARGEST = 0.75, 1.25  # of the training area: crops between these are painted at their own size
+AROUND = 8  # crops show the training size divided by this around a hole, at least
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def whole_regions(hole: Mask, model: Model, context: int | None) -> list[Region]
         hole: (H, W) bool, True = repaint.
         model: with its training size.
         context: pixels around the hole that the user asks for (`padding_mask_crop`): crops are cut that close and
-            brought up to the training size. None: half of the hole's longer side, and at least the training size.
+            brought up to the training size. None: an eighth of the training size, and at least that in all.
     """
     if context is not None:
         return hole_regions(
@@ -73,7 +75,8 @@ def whole_regions(hole: Mask, model: Model, context: int | None) -> list[Region]
         owners = hole.astype("int32") - 1
         return [Region(Box(0, 0, *hole.shape), owners, 0)]
     side = model.training_size
-    return hole_regions(hole, context=0.5, minimum=side, maximum=2 * side, multiple=model.multiple)
+    most = math.isqrt(int(LARGEST * side**2))
+    return hole_regions(hole, context=side // AROUND, minimum=side, maximum=most, multiple=model.multiple)
 
 
 def choose_size(box: Box, model: Model, size: tuple[int | None, int | None] = (None, None)) -> Frame:
@@ -110,3 +113,9 @@ def choose_size(box: Box, model: Model, size: tuple[int | None, int | None] = (N
     if height * width > most:
         raise ValueError(f"{model.name!r} takes at most {most} pixels; got height {height} and width {width}.")
     return Frame(box, (height, width), scaled=(height, width) != box.shape)
+
+
+def own_size(box: Box, model: Model) -> Frame:
+    """A crop at the picture's own resolution, padded to the multiple of the model's sides."""
+    height, width = (-(-side // model.multiple) * model.multiple for side in box.shape)
+    return Frame(box, (height, width), scaled=False)

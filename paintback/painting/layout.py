@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Recipe",
+    "Role",
     "Sizes",
     "Speed",
     "Stage",
@@ -49,6 +50,9 @@ BACKWARD = 2.0  # evaluations that a gradient takes, in time
 Step = Callable[[int, float, torch.Tensor, "torch.Tensor | None"], "bool | None"]
 """(step, t, x, x0) after every step, x0 None where it is not known; returning True stops."""
 
+Role = Literal["whole", "along", "draft", "detail"]
+"""What a stage is of its region: all of it at one scale, a crop along it, or its first and second pass (`cuts`)."""
+
 Sizes = tuple[tuple[tuple[int, int, int, bool], ...], ...]
 """By region and scale: rows and columns of the crop as the model sees it, pixels per cell along a side, whether the
 hole is thin."""
@@ -64,6 +68,8 @@ class Policy:
         refine_from: noise level (sigma / alpha) from which a finer scale starts.
         multiple: sides of the crops are multiples of this.
         batch_pixels: samples are split so that a batch holds at most this many cells.
+        detail_from: noise level (sigma / alpha) from which the second pass over a wide hole starts, for models that
+            compose a crop at once.
     """
 
     widest: int = 64
@@ -71,6 +77,7 @@ class Policy:
     refine_from: float = 2.0
     multiple: int = 8
     batch_pixels: int = 2**21
+    detail_from: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Recipe:
     Attributes:
         method: that samples; None for a model that takes the mask itself.
         thin: that samples thin holes of models of pixels; None for `method`.
+        match: whether the colours of what a codec gave back are brought to those around the hole.
         steps: intervals of a whole grid.
         policy: how holes are cut into crops and scales.
         strength: below 1, sampling starts from the picture itself, noised to this part of the grid.
@@ -102,6 +110,7 @@ class Recipe:
     draws: int = 1
     mean: bool = True
     thin: Method | None = None
+    match: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ class Stage:
         factor: pixels of the picture per pixel that the model sees, along a side.
         together: rows that fit into one batch, where rows have generators of their own.
         frame: how the crop comes to that size, for models that compose a crop at once; None where cells are means.
+        role: what it is of the region.
         grid: the times; None for the method's own whole grid.
         steps: that run, for one batch.
         kept: of the whole grid's intervals, the last ones that are run.
@@ -130,6 +140,7 @@ class Stage:
     factor: int | float
     together: int
     frame: Frame | None = None
+    role: Role = "whole"
     grid: tuple[float, ...] | None = field(default=None, repr=False)
     steps: int = 0
     kept: int = 0
@@ -152,7 +163,7 @@ class Stage:
     @property
     def thin(self) -> bool:
         """Whether no disk wider than `THIN` fits into what is painted."""
-        return thickness(self.region.local_target) <= THIN
+        return thickness(self.region.local_target if self.frame is None else self.part) <= THIN
 
     def rows(self, count: int, each: bool) -> list[slice]:
         """The batches of a number of rows; all in one unless each row has a generator of its own."""
@@ -241,6 +252,7 @@ class Plan:
             "stages": [
                 {
                     "region": stage.number,
+                    "role": stage.role,
                     "box": [stage.box.left, stage.box.top, stage.box.width, stage.box.height],
                     "size": [stage.size[1], stage.size[0]],
                     "factor": stage.factor,
@@ -294,14 +306,14 @@ def thickness(target: Mask) -> float:
 
 
 @torch.no_grad()
-def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
+def measure_speed(model: Model, denoiser: Callable[[tuple[int, int]], Denoiser], plan: Plan) -> Speed:
     """Times evaluations of two sizes that a plan has, each after one to warm up.
 
     They are its smallest batch, and the largest of at most half a megapixel, by which larger ones are estimated.
 
     Args:
         model: that paints.
-        denoiser: of the model.
+        denoiser: of the model, for a size.
         plan: whose stages are to be estimated.
     """
     sizes = {}
@@ -314,7 +326,7 @@ def measure_speed(model: Model, denoiser: Denoiser, plan: Plan) -> Speed:
         rows, stage = sizes[pixels]
         x = torch.zeros(rows, *model.state_shape(stage.size), device=model.device)
         hole = F.adaptive_max_pool2d(torch.from_numpy(stage.part)[None, None].float(), x.shape[-2:]) > 0
-        shown = denoiser.given(x, ~hole.to(x.device).expand(rows, -1, -1, -1))
+        shown = denoiser(stage.size).given(x, ~hole.to(x.device).expand(rows, -1, -1, -1))
         seconds = []
         for _ in range(4):
             began = time.perf_counter()

@@ -27,7 +27,11 @@ from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
 from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
+from paintback.painting.cuts import place
+from paintback.painting.latent import Latents
 from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, thickness, whole_grid
+
+LARGE = 256  # side of the pictures of one size from which on a model of them paints large holes in crops
 
 __all__ = ["Level", "Pyramid", "plan_levels"]
 
@@ -72,12 +76,19 @@ class Pyramid:
         """The scales of a region, coarse to fine; the finest alone where sampling starts from the picture."""
         shape = (region.owners.shape[0], region.owners.shape[1])
         levels = plan_levels(region, shape, self.policy, self.model.size)
+        if self.model.size is not None and min(self.model.size) >= LARGE and levels[0].factor > 1:
+            return self._whole.cut(number, region, levels[0].box)
         stages = []
         for level in levels[-1:] if self.recipe.strength < 1 else levels:
             size = (level.box.height // level.factor, level.box.width // level.factor)
             together = self.policy.batch_pixels // (size[0] * size[1])
             stages.append(Stage(number, region, level.box, size, level.factor, together))
         return stages
+
+    @property
+    def _whole(self) -> Latents:
+        """How large models of one size paint a hole that they cannot show at once at the picture's resolution."""
+        return Latents(self.model, self.recipe)
 
     def method(self, stage: Stage) -> Method:
         """What samples a stage: thin holes may have a method of their own."""
@@ -91,6 +102,8 @@ class Pyramid:
 
     def timed(self, stages: Sequence[Stage], told: Told) -> list[Stage]:
         """The stages of a region with their grids: the first one whole, finer scales the last part of it."""
+        if stages[0].frame is not None:
+            return self._whole.timed(stages, told)
         method, recipe = self.method(stages[0]), self.recipe
         denoiser = self.denoiser(stages[0], told)
         whole = whole_grid(denoiser, method, recipe.steps)
@@ -125,6 +138,8 @@ class Pyramid:
         Returns:
             The stages that ran, each with the result of its last batch.
         """
+        if plans[0][0].frame is not None:
+            return self._whole.paint(canvases, plans, told, generators, count, step)
         method, rows, each = (
             self.method(plans[0][0]),
             len(canvases) * count,
@@ -203,8 +218,8 @@ def plan_levels(
             for extent, side, whole in zip((hole.height, hole.width), size, shape, strict=True)
         ):
             factor += 1
-        top = _place(hole.top, hole.bottom, size[0] * factor, shape[0])
-        left = _place(hole.left, hole.right, size[1] * factor, shape[1])
+        top = place(hole.top, hole.bottom, size[0] * factor, shape[0])
+        left = place(hole.left, hole.right, size[1] * factor, shape[1])
         return [Level(factor, Box(top, left, top + size[0] * factor, left + size[1] * factor))]
     # the border of the picture is no known pixel, so only the hole's own crop with one pixel around it is measured
     margin = 1
@@ -237,13 +252,6 @@ def plan_levels(
         )
         factor //= 2
     return levels
-
-
-def _place(low: int, high: int, side: int, whole: int) -> int:
-    """Where a crop of a side begins: around the hole inside the picture, or around a picture smaller than it."""
-    if whole <= side:
-        return -((side - whole) // 2)
-    return min(max(0, (low + high - side) // 2), whole - side)
 
 
 def _level(stage: Stage) -> Level:

@@ -156,6 +156,14 @@ class Request(Asked):
     blur: Annotated[
         float, Field(ge=0, le=8192, description="Pixels over which the seam is blended."), Ask(python="mask_blur")
     ] = 0.0
+    match_colour: Annotated[
+        bool,
+        Field(
+            description="Bring the colours of what a model with a VAE paints to those around the hole, where its VAE "
+            "shifts them."
+        ),
+        Ask("advanced"),
+    ] = True
     outpaint: Annotated[
         tuple[Side, Side, Side, Side],
         Field(description="Pixels to add left, top, right and bottom; the mask may then be left out."),

@@ -196,6 +196,7 @@ class Batch:
         canvases = [sheet.canvas(model) for sheet in self.sheets]
         told = self.sheets[0].told
         for number in range(len(self.stages[0])):
+            begun = [len(canvas.painted) for canvas in canvases]
             plans = [stages[number] for stages in self.stages]
             if session.stopped:  # regions that were not begun stay as they were given
                 break
@@ -211,8 +212,8 @@ class Batch:
                 cost = Scale(number, stage.factor, stage.size[::-1], draws * result.evaluations, draws * result.vjps)
                 scales += [cost] * len(self.sheets)
             if draws > 1:
-                for canvas, stages in zip(canvases, plans, strict=True):
-                    canvas.settle(draws, mean or stages[-1].thin)
+                for canvas, first, stages in zip(canvases, begun, plans, strict=True):
+                    canvas.settle(draws, mean or all(stage.thin for stage in stages), first)
         rows = range(0, count * draws, draws)
         return [sheet.finish(model, canvas, rows) for sheet, canvas in zip(self.sheets, canvases, strict=True)]
 

@@ -354,8 +354,7 @@ class Inpainter:
         """Times a few evaluations of the sizes in a plan, for `plan.seconds`; None for a model that takes the mask."""
         if self.model.sampler.method == TRAINED:
             return None
-        size = plan.stages[0].size
-        return measure_speed(self.model, self.model.denoiser_at(size, Told(prompt)), plan)
+        return measure_speed(self.model, lambda size: self.model.denoiser_at(size, Told(prompt)), plan)
 
     def sizes(self, image: Any, mask_image: Any = None, **options: Unpack[Options]) -> Sizes:
         """How a picture is cut into crops: pictures of equal sizes can be painted in one batch.

@@ -109,6 +109,7 @@ class Options(TypedDict, total=False):
         height: what a crop is scaled to before a latent model; None for the model's own choice.
         width: likewise.
         latent_mask: which latent cells count as known: those of which "all", the "majority" or "any" pixels are.
+        match_colour: brings the colours of what a model with a VAE paints to those around the hole.
         leaky_encoding: encodes the picture with what the mask hides, as some papers' code does; the model then knows
             what it should not.
         prompt_embeds: in place of the text, as the model's pipeline makes it.
@@ -144,6 +145,7 @@ class Options(TypedDict, total=False):
     height: int | None
     width: int | None
     latent_mask: LatentPolicy
+    match_colour: bool
     leaky_encoding: bool
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
@@ -254,6 +256,7 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         size=(request.height, request.width),
         latent_mask=request.latent_mask,
         leaky_encoding=request.leaky_encoding,
+        match=request.match_colour,
         draws=quality.draws(request),
         mean=request.average is not None,
         thin=None if request.thin_method is None else quality.named(request.thin_method),

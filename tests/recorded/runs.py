@@ -236,7 +236,7 @@ def _fashion_aid(_: Path) -> Outcome:
 
 def _piped(name: str, method: str, fields: dict[str, Any], **options: Any) -> Callable[[Path], Outcome]:
     def call(_: Path) -> Outcome:
-        steps = {"num_inference_steps": 3, "method": pb.methods.get(method, **fields)}
+        steps = {"num_inference_steps": 3, "method": pb.methods.get(method, **fields), "match_colour": False}
         if name in tiny_pipelines.TEXT_TO_IMAGE:
             steps["prompt"] = "a red fox"
         return paint(piped(name), picture(48, 64), hole(48, 64), **{**steps, **options})
@@ -268,7 +268,7 @@ def _latent(_: Path) -> Outcome:
 
 @run("sd15-trained")
 def _trained(_: Path) -> Outcome:
-    asked = {"method": "trained", "prompt": "a red fox", "num_inference_steps": 3}
+    asked = {"method": "trained", "prompt": "a red fox", "num_inference_steps": 3, "match_colour": False}
     return paint(piped("sd15_inpaint"), picture(48, 64), hole(48, 64), **asked)
 
 

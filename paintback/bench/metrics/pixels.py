@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CAP", "context_psnr", "context_psnr_released", "diversity", "psnr", "ssim"]
+__all__ = ["CAP", "context_psnr", "context_psnr_released", "diversity", "psnr", "seam_step", "ssim"]
 
 CAP = 100.0  # dB: what a PSNR is at most, so that the mean over pictures stays finite where some are equal
 WINDOW, SIGMA = 11, 1.5
@@ -65,6 +66,39 @@ def context_psnr_released(truth: Tensor, made: Tensor, hole: Tensor) -> Tensor:
     """
     _check(truth, made, ~hole)
     return _decibel(_squares(truth, made, ~hole) / (~hole).sum((1, 2, 3)))
+
+
+def seam_step(made: Tensor, hole: Tensor, block: int = 16) -> Tensor:
+    """How far the colours jump at the border of the hole: what the eye sees as a seam.
+
+    The differences of neighbours of which one is painted, painted minus known, are averaged over blocks, so that
+    texture cancels and a jump does not; what comes out is the root mean square of the blocks' means. A picture without
+    a seam has a little of it too, where its own edges run along the border.
+
+    Args:
+        made: (B, C, H, W) in [0, 1].
+        hole: (B, 1, H, W) bool.
+        block: pixels along a side.
+
+    Returns:
+        (B,) float64, in parts of white.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the hole has no border in some picture.
+    """
+    _check(made, made, hole)
+    pad = (0, -made.shape[-1] % block, 0, -made.shape[-2] % block)
+    jumps, counts = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for axis in (-2, -1):
+        side = hole.to(torch.float64).diff(dim=axis)  # 1 where the second of a pair is painted, -1 where the first is
+        missing = (0, 0, 0, 1) if axis == -2 else (0, 1)
+        jump, pairs = (F.pad(part, missing) for part in (side * made.double().diff(dim=axis), side.abs()))
+        jumps = jumps + F.avg_pool2d(F.pad(jump, pad), block)
+        counts = counts + F.avg_pool2d(F.pad(pairs, pad), block)
+    if not bool((counts.sum((1, 2, 3)) > 0).all()):
+        raise ValueError("The hole has no border inside some picture; give one that leaves something known.")
+    squares = torch.where(counts > 0, jumps.square() / counts.clamp(min=1e-12), 0.0)
+    return (squares.mean(1, keepdim=True).sum((1, 2, 3)) / counts.sum((1, 2, 3))).sqrt()
 
 
 def ssim(truth: Tensor, made: Tensor, hole: Tensor) -> Tensor:

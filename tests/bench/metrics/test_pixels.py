@@ -104,3 +104,16 @@ def test_what_cannot_be_measured_is_said():
         pixels.ssim(x[..., :4], x[..., :4], torch.ones(2, 1, 16, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="S of 2 or more"):
         pixels.diversity(x[:, None], hole)
+
+
+def test_seam_step_is_the_jump_at_the_border_and_not_texture():
+    hole = torch.zeros(2, 1, 48, 64, dtype=torch.bool)
+    hole[..., 16:40, 8:50] = True
+    made = torch.full((2, 3, 48, 64), 0.4)
+    made[1] += torch.where(hole[1], 0.1, 0.0)
+    assert pixels.seam_step(made, hole).tolist() == pytest.approx([0.0, 0.1], abs=1e-6)
+    rough = made + 0.1 * torch.randn(made.shape, generator=torch.Generator().manual_seed(0))
+    quiet, jump = pixels.seam_step(rough, hole).tolist()
+    assert quiet < 0.05 and 0.09 < jump < 0.13
+    with pytest.raises(ValueError, match="no border"):
+        pixels.seam_step(made, torch.ones_like(hole))
