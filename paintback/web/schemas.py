@@ -250,7 +250,9 @@ def _without(offer: Offer) -> tuple[str, ...]:
     text = () if offer.takes_text else ("prompt", "negative_prompt", "guidance", "true_cfg_scale")
     if offer.trained:
         return (*text, "method", "fields", "latent_mask", "leaky_encoding")
-    pixels = ("height", "width", "latent_mask", "leaky_encoding", "match_colour") if find(offer.source) is not None else ()
+    pixels = (
+        ("height", "width", "latent_mask", "leaky_encoding", "match_colour") if find(offer.source) is not None else ()
+    )
     return (*text, *pixels, *(("true_cfg_scale",) if pixels and not text else ()))
 
 
