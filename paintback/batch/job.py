@@ -155,15 +155,34 @@ def settled(request: Request, inpainter: Inpainter) -> Request:
 
 
 def completed(request: A, inpainter: Inpainter, sha256: dict[str, str | None]) -> A:
-    """The request with where it runs: device, threads, versions, and the hashes that are known."""
+    """The request with where it runs: device, threads, dtype, versions, and the hashes that are known."""
     import torch
 
     return request.with_(
+        dtype=_dtype(request, inpainter),
         device=str(inpainter.model.device),
         threads=torch.get_num_threads(),
         sha256={name: value for name, value in sha256.items() if value is not None},
         versions={"paintback": __version__, "torch": torch.__version__},
     )
+
+
+def _dtype(request: Any, inpainter: Inpainter) -> str | None:
+    """The dtype that a request is painted in, so that it is the same when it is made again; None where it is open."""
+    from paintback.models.embedded import EmbeddedModel
+    from paintback.painting.quality import named, resolve
+    from paintback.painting.request import LayersRequest
+    from paintback.tasks.checks import precise
+
+    model = inpainter.model
+    if request.dtype is not None or not isinstance(model, EmbeddedModel):
+        return None if request.dtype is None else str(request.dtype)
+    if isinstance(request, LayersRequest):
+        texts = ["fcs"]
+    else:
+        made = resolve(request, model.sampler) if isinstance(request, Request) else request
+        texts = [text for text in (made.method, getattr(made, "thin_method", None)) if text is not None]
+    return str(precise(model, *map(named, texts)).dtype).removeprefix("torch.")
 
 
 def open_inpainter(request: A) -> tuple[Inpainter, A]:

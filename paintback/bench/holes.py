@@ -34,7 +34,10 @@ __all__ = ["KINDS", "HoleScore", "compare_holes", "crops", "mask_set", "steps_wi
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-KINDS = ("scratches", "text", "box", "strip", "scattered", "dust", "ellipse", "wide-ellipse", "quarter", "outpaint")
+KINDS = (
+    *("scratches", "text", "box", "strip", "scattered", "dust", "ellipse", "wide-ellipse", "quarter", "outpaint"),
+    *("half", "sky", "object"),
+)
 SIZED = KINDS[:5]  # those that take a size
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
@@ -91,7 +94,11 @@ def classical_fillers() -> dict[str, Callable[[Pixels, Mask], Pixels]]:
 
 
 def mask_set(
-    shape: tuple[int, int], seed: int, kinds: Sequence[str] = KINDS[:3], sizes: Sequence[int] = ()
+    shape: tuple[int, int],
+    seed: int,
+    kinds: Sequence[str] = KINDS[:3],
+    sizes: Sequence[int] = (),
+    picture: Pixels | None = None,
 ) -> dict[str, Mask]:
     """The masks for a crop, by name.
 
@@ -102,7 +109,10 @@ def mask_set(
         sizes: sides of squares, pixels; see the head of this file. None: six scratches, text 18 pixels high all over,
             a box of 32 pixels, the right half, every other pixel at random; sixty specks of 2 to 8 pixels, ellipses
             64 and 118 pixels high in the middle, the middle box of half the sides, a tenth of the short side all
-            around.
+            around; the lower half, a sixth of the height across the top, as of a sky, and an upright ellipse of 24 x 48
+            pixels, as of an object.
+        picture: the crop itself: the object then stands where the texture around it is most alike on all sides; None
+            for the middle.
 
     Raises:
         ValueError: for an unknown kind, one that takes no size, or a size that does not leave a part of the crop.
@@ -129,6 +139,9 @@ def mask_set(
         "wide-ellipse": _ellipse(shape, 118),
         "quarter": generators.box(shape, size=(shape[0] // 2, shape[1] // 2)),
         "outpaint": _frame(shape, min(shape) // 10),
+        "half": generators.half(shape, "bottom"),
+        "sky": _sky(shape),
+        "object": _object(shape, picture),
     }
     return {kind: made[kind] for kind in kinds}
 
@@ -151,6 +164,31 @@ def _frame(shape: tuple[int, int], width: int) -> Mask:
     mask = np.ones(shape, bool)
     mask[width:-width, width:-width] = False
     return mask
+
+
+def _sky(shape: tuple[int, int]) -> Mask:
+    """A strip a sixth of the height high, from side to side, a twelfth of the height below the top."""
+    mask = np.zeros(shape, bool)
+    mask[shape[0] // 12 : shape[0] // 12 + shape[0] // 6] = True
+    return mask
+
+
+def _object(shape: tuple[int, int], picture: Pixels | None) -> Mask:
+    """An upright ellipse on the most even texture: where the least busy of the four windows beside it is busiest."""
+    half = (min(24, shape[0] // 4), min(12, shape[1] // 8))
+    down, across = shape[0] // 2, shape[1] // 2
+    if picture is not None:
+        from scipy.ndimage import shift, uniform_filter
+
+        grey = picture.astype(float).mean(2)
+        busy = uniform_filter((grey - uniform_filter(grey, 7)) ** 2, 15)
+        steps = [(-half[0] - 8, 0), (half[0] + 8, 0), (0, -half[1] - 8), (0, half[1] + 8)]
+        around = np.min([shift(busy, step, order=0, cval=0.0) for step in steps], axis=0)
+        inside = around[half[0] + 1 : -half[0] - 1, half[1] + 1 : -half[1] - 1]
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        down, across = int(row) + half[0] + 1, int(column) + half[1] + 1
+    rows, columns = np.arange(shape[0]) - down, np.arange(shape[1]) - across
+    return np.asarray((rows[:, None] / half[0]) ** 2 + (columns / half[1]) ** 2 < 1)
 
 
 def _sized(kind: str, size: int, shape: tuple[int, int], seed: int) -> Mask:
@@ -223,6 +261,7 @@ def compare_holes(
     kinds: Sequence[str] = KINDS[:3],
     sizes: Sequence[int] = (),
     limit: int | None = None,
+    qualities: Sequence[str] = (),
     classical: bool = True,
     pictures: Path | None = None,
 ) -> list[HoleScore]:
@@ -234,12 +273,13 @@ def compare_holes(
         methods: by the name to report.
         lpips: weights file; None leaves LPIPS out.
         num_inference_steps: grid intervals, for all or by the methods' names.
-        samples: of every hole.
+        samples: of every hole; of quality best, which draws several by itself, one.
         crop: side of the crops, pixels; 0 for whole pictures.
         seed: of masks and samples.
         kinds: of holes, of `KINDS`.
         sizes: of every kind; see `mask_set`.
         limit: how many photographs; None for all.
+        qualities: of the dial, beside the methods: the model's own samplers, in their own numbers of steps.
         classical: also run the classical fillers.
         pictures: folder for a PNG per photograph and mask: given, masked, every filler.
 
@@ -254,6 +294,10 @@ def compare_holes(
     rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     given = num_inference_steps
     steps = given if isinstance(given, Mapping) else dict.fromkeys(methods, given)
+    asked: dict[str, dict[str, Any]] = {
+        label: {"method": method, "num_inference_steps": steps[label]} for label, method in methods.items()
+    } | {quality: {"quality": quality} for quality in qualities}
+    answers = {label: 1 if wish == {"quality": "best"} else samples for label, wish in asked.items()}
     mask_set((crop or 256, crop or 256), seed, kinds, sizes)  # complains before anything is painted
     inpainter.set_progress_bar_config(disable=True)
 
@@ -263,21 +307,20 @@ def compare_holes(
         rows.setdefault((mask, filler), []).append((float(mean[0]), float(mean[1]), *cost))
 
     for number, (name, truth) in enumerate(tqdm(list(crops(folder, crop, limit)), unit="photo")):
-        for mask, hole in mask_set(truth.shape[:2], seed + number, kinds, sizes).items():
+        for mask, hole in mask_set(truth.shape[:2], seed + number, kinds, sizes, truth).items():
             hidden = np.where(hole[..., None], np.uint8(128), truth)
             shown = [truth, hidden]
             for filler, fill in fillers.items():
                 filled = fill(hidden, hole)
                 shown.append(filled)
                 score(mask, filler, truth, [filled], hole, (math.nan, 0.0, 0.0, 0.0))
-            for label, method in methods.items():
+            for label, wish in asked.items():
                 output = inpainter(
                     hidden,
                     hole,
-                    method=method,
-                    num_inference_steps=steps[label],
-                    num_images_per_prompt=samples,
-                    generator=[torch.Generator().manual_seed(seed + k) for k in range(samples)],
+                    **wish,
+                    num_images_per_prompt=answers[label],
+                    generator=[torch.Generator().manual_seed(seed + k) for k in range(answers[label])],
                     output_type="np",
                 )
                 made = [np.asarray(np.rint(np.asarray(one) * 255), np.uint8) for one in output.images]
@@ -285,7 +328,7 @@ def compare_holes(
                 cost = (_spread(made, hole), float(output.evaluations), float(output.vjps), output.seconds)
                 score(mask, f"{label}, one sample", truth, made, hole, cost)
                 mean = np.asarray(np.rint(np.mean([one.astype(float) for one in made], axis=0)), np.uint8)
-                score(mask, f"{label}, mean of {samples}", truth, [mean], hole, cost)
+                score(mask, f"{label}, mean of {answers[label]}", truth, [mean], hole, cost)
             if pictures is not None:
                 from PIL import Image
 

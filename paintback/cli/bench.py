@@ -178,18 +178,17 @@ def _check_labels(methods: dict[str, Method]) -> None:
     "--method",
     "texts",
     multiple=True,
-    default=("ding",),
-    show_default=True,
     metavar="NAME[:FIELD=VALUE...]",
-    help="May be repeated.",
+    help="May be repeated.  [default: ding, where no --qualities are given]",
 )
+@click.option("--qualities", help="fast, good or best, or several with commas: the model's own samplers.")
 @click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Grid intervals.")
 @click.option("--evaluations", type=click.IntRange(1), help="In place of --steps: as many steps as this pays for.")
 @click.option(
     "--kinds",
     default="scratches,text,box",
     show_default=True,
-    help="Of holes; also strip, scattered, dust, ellipse, wide-ellipse, quarter and outpaint.",
+    help="Of holes; also strip, scattered, dust, ellipse, wide-ellipse, quarter, outpaint, half, sky and object.",
 )
 @click.option("--sizes", help="Of every kind: holes of as many pixels as squares of these sides have.")
 @click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Of every hole.")
@@ -213,10 +212,18 @@ def _check_labels(methods: dict[str, Method]) -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @format_option
 def holes(
-    photos: Path, model: str, texts: Sequence[str], kinds: str, sizes: str | None, form: Format, **given: Any
+    photos: Path,
+    model: str,
+    texts: Sequence[str],
+    qualities: str | None,
+    kinds: str,
+    sizes: str | None,
+    form: Format,
+    **given: Any,
 ) -> None:
     """Paint back holes in photographs and score PSNR and LPIPS in them."""
-    chosen_methods = {text: method_of(text) for text in texts}
+    wanted = [] if qualities is None else _split(qualities)
+    chosen_methods = {text: method_of(text) for text in texts or (() if wanted else ("ding",))}
     missing = [name for name in ("cv2", "skimage") if given["classical"] and importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -226,8 +233,11 @@ def holes(
     import torch
 
     from paintback.bench import holes as suite
+    from paintback.painting.request import QUALITIES
     from paintback.tasks.inpaint import Inpainter
 
+    if unknown := [one for one in wanted if one not in QUALITIES]:
+        raise ValueError(f"--qualities are of {', '.join(QUALITIES)}; got {unknown[0]!r}.")
     threads, steps, evaluations, dtype = (given.pop(name) for name in ("threads", "steps", "evaluations", "dtype"))
     if threads is not None:
         torch.set_num_threads(threads)
@@ -238,6 +248,7 @@ def holes(
         num_inference_steps=steps
         if evaluations is None
         else {label: suite.steps_within(method, evaluations) for label, method in chosen_methods.items()},
+        qualities=wanted,
         kinds=_split(kinds),
         sizes=[] if sizes is None else _numbers(sizes, "--sizes"),
         **given,

@@ -126,8 +126,9 @@ def _costs(plan: Plan) -> Iterator[float]:
 
     for stage in plan.stages:
         for batch in stage.rows(plan.rows, plan.each):
-            each = (stage.evaluations + BACKWARD * stage.vjps) / max(1, stage.steps)
-            yield from [each * stage.cells * (batch.stop - batch.start)] * stage.steps
+            steps = stage.steps * stage.repeats
+            each = (stage.evaluations + BACKWARD * stage.vjps) / max(1, steps)
+            yield from [each * stage.cells * (batch.stop - batch.start)] * steps
 
 
 class _Bar(Count):

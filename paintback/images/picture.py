@@ -103,7 +103,9 @@ class Picture:
 
     def to_unit(self) -> NDArray[np.float32]:
         """Colours as float32 (H, W, 3 or C) in [-1, 1]; grey is repeated, transparency ignored."""
-        unit = self.pixels.astype(np.float32) * np.float32(2 / self.white) - 1
+        unit = self.pixels.astype(np.float32)
+        unit *= np.float32(2 / self.white)
+        unit -= 1
         return np.repeat(unit, 3, axis=-1) if self.grey else unit
 
     def with_pixels(self, new_unit: Array, where: Array, weight: Array | None = None) -> Picture:

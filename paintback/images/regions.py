@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,20 @@ class Region:
     def local_target(self) -> Mask:
         """The target inside the crop, of the crop's shape."""
         return np.asarray(self.owners[self.box.slices] == self.index)
+
+    @cached_property
+    def thickness(self) -> float:
+        """The diameter of the largest disk in the target, in pixels; see `thickness`."""
+        return thickness(self.local_target)
+
+
+def thickness(target: Mask) -> float:
+    """The diameter of the largest disk in a hole; its longer side where it fills the whole crop."""
+    from scipy.ndimage import distance_transform_edt
+
+    if target.all():
+        return float(max(target.shape))
+    return 2 * float(distance_transform_edt(target).max())
 
 
 def context_crop(mask: Mask, context: float = 0.5, minimum: int = 1, multiple: int = 1) -> Box:

@@ -71,6 +71,7 @@ class Method:
     """One published way to sample a picture given an observation. A subclass defines `step`.
 
     Attributes:
+        differences: whether it takes small differences of predictions, which 16 bits round away.
         needs_score: whether it draws by the model's score, which a network with guidance distilled into it lacks.
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
             except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
@@ -87,6 +88,7 @@ class Method:
     decodes: ClassVar[bool] = False
     needs_vjp: ClassVar[bool] = False
     needs_score: ClassVar[bool] = False
+    differences: ClassVar[bool] = False
     edm_coordinates: ClassVar[Coordinates] = "vp"
 
     coordinates: Coordinates | None = option(

@@ -75,6 +75,7 @@ class Fcs(Method):
     name: ClassVar[str] = "fcs"
     title: ClassVar[str] = "FCS: Jacobian-vector steps by finite differences"
     paper: ClassVar[str] = "arXiv:2410.18804"
+    differences: ClassVar[bool] = True
     takes_operator: ClassVar[bool] = True
     decodes: ClassVar[bool] = True
 

@@ -98,6 +98,7 @@ class Fmm(Method):
     name: ClassVar[str] = "fmm"
     title: ClassVar[str] = "FMM: forward moment matching, by finite differences"
     paper: ClassVar[str] = ""
+    differences: ClassVar[bool] = True
     takes_operator: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))

@@ -166,5 +166,9 @@ class Model:
         """The model's colours to (B, 3, H, W) in [-1, 1]."""
         return x if self.channels == 3 else x.expand(-1, 3, -1, -1)
 
+    def exact(self) -> Model:
+        """This model in float32, where fewer bits were chosen for their speed; a dtype that was asked for stays."""
+        return self
+
     def release(self) -> None:
         """Called after every use; for models whose modules come and go between devices."""

@@ -26,6 +26,7 @@ from torch import Tensor
 from paintback.denoiser import Denoiser, Prediction, condition_rows, predict
 from paintback.models.base import Model
 from paintback.models.catalogue import Sampler
+from paintback.models.precision import native, quicker
 from paintback.models.unet import UNet, UNetConfig
 from paintback.models.vocabulary import Vocabulary
 from paintback.schedules import EDM, Time
@@ -132,10 +133,16 @@ class EmbeddedModel(Model):
     Attributes:
         vocabulary: the words that its prompts are made of; empty for a model without prompts.
         guidance_scale: of classifier-free guidance, where the user names none.
+        full: the network in float32, where its bfloat16 was chosen because it is quicker here; else None.
     """
 
     vocabulary: Vocabulary = field(default_factory=Vocabulary, kw_only=True)
     guidance_scale: float = field(default=1.0, kw_only=True)
+    full: UNet | None = field(default=None, repr=False, kw_only=True)
+
+    def exact(self) -> EmbeddedModel:
+        """This model in float32, where bfloat16 was chosen for its speed and not asked for."""
+        return self if self.full is None else replace(self, network=self.full, dtype=torch.float32, full=None)
 
     def denoiser(
         self, prompt: str | None = None, negative_prompt: str | None = None, guidance_scale: float | None = None
@@ -231,13 +238,14 @@ def load_embedded(
         path: its safetensors file.
         name: what to call it; by default the file's name.
         device: None for CUDA where there is one, else the CPU.
-        dtype: of the network; None for float32.
+        dtype: of the network; None for float32, or for bfloat16 on a CPU where that is quicker: see `precision`.
 
     Raises:
         ValueError: if the file is not such a model, or the device is not there.
     """
     network, header = load_unet(path)
     where = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = quicker(network) if dtype is None and where.type == "cpu" and native() else None
     dtype = dtype or torch.float32
     try:
         network = network.to(device=where, dtype=dtype)
@@ -250,9 +258,10 @@ def load_embedded(
         multiple=network.config.multiple,
         size=None if size is None else (size, size),
         training_size=int(header.get("training_size", 64)),
-        network=network,
+        network=half or network,
         device=where,
-        dtype=dtype,
+        dtype=torch.bfloat16 if half is not None else dtype,
+        full=None if half is None else network,
         sampler=Sampler(**json.loads(header.get("sampler", "{}"))),
         vocabulary=_vocabulary(header),
         guidance_scale=float(header.get("guidance_scale", 1)),

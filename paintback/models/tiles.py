@@ -1,21 +1,30 @@
-"""Tiles, where a picture that is sampled as one is too large for the network.
+"""Tiles, where the network need not or cannot see at once what is sampled as one.
 
-It has no seams of its sampling: the network alone sees overlapping tiles, inside the denoiser.
+There are no seams of the sampling: the network alone sees overlapping tiles, inside the denoiser. `TiledDenoiser` shows
+all of a picture that is too large, `HoleTiles` of any crop only what lies around a thin hole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from paintback.denoiser import Denoiser, Prediction
+from paintback.denoiser import Denoiser, Prediction, predict
+from paintback.images.masks import Mask
+from paintback.images.regions import Box
 from paintback.schedules import Time
 from paintback.stopping import check
 
-__all__ = ["TiledDenoiser", "tiled"]
+__all__ = ["TOGETHER", "HoleTiles", "TiledDenoiser", "Tiles", "cover", "tiled"]
 
 WHOLE = 2**20  # a picture of more pixels is shown to the network in tiles
 TILE, OVERLAP = 512, 64
+WORTH = 0.75  # of a crop's cells: tiles that hold more save nothing
+TOGETHER = 2**17  # cells of the tiles that go through the network at once: no more is faster, and memory is bounded
 
 
 class TiledDenoiser(Denoiser):
@@ -79,6 +88,122 @@ class TiledDenoiser(Denoiser):
     def _ramp(self, side: int) -> Tensor:
         distance = torch.arange(side) + 1.0
         return torch.minimum(distance, distance.flip(0)).clamp(max=self.overlap + 1)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Squares of one size that hold a hole and what lies around it.
+
+    Attributes:
+        side: of each, in cells.
+        corners: (top, left) of each in its crop.
+    """
+
+    side: int
+    corners: tuple[tuple[int, int], ...]
+
+    @property
+    def cells(self) -> int:
+        """Of all of them."""
+        return len(self.corners) * self.side**2
+
+
+def cover(part: Mask, sides: Sequence[int], margin: int) -> Tiles | None:
+    """Few tiles of one size around all of a hole; None where they would hold nearly all of the crop.
+
+    Args:
+        part: bool (H, W), the hole in its crop.
+        sides: of the tiles, to choose from.
+        margin: cells between the hole and the border of the tile that is responsible for it, except where the crop
+            ends.
+    """
+    found = [Tiles(side, _corners(part, side, margin)) for side in sides if 2 * margin < side <= min(part.shape)]
+    best = min(found, key=lambda tiles: tiles.cells, default=None)
+    return None if best is None or best.cells > WORTH * part.size else best
+
+
+def _corners(part: Mask, side: int, margin: int) -> tuple[tuple[int, int], ...]:
+    """The next tile takes what it can of the topmost band that is left, leftmost first, and has it in its middle."""
+    points, corners = np.argwhere(part), []
+    last, core = np.array(part.shape) - side, side - 2 * margin
+    while len(points):
+        band = points[points[:, 0] < points[0, 0] + core]
+        taken = band[band[:, 1] < band[:, 1].min() + core]
+        corner = np.clip((taken.min(0) + taken.max(0) + 1 - side) // 2, 0, last)
+        low = np.where(corner == 0, 0, corner + margin)
+        high = np.where(corner == last, part.shape, corner + side - margin)
+        corners.append((int(corner[0]), int(corner[1])))
+        points = points[~((points >= low) & (points < high)).all(1)]
+    return tuple(corners)
+
+
+class HoleTiles(Denoiser):
+    """A denoiser that shows its network only the tiles around thin holes, as many at once as memory allows.
+
+    Where tiles overlap their answers are blended as by `TiledDenoiser`. Outside of all tiles x0 is what is given there,
+    and 0 where nothing is: no tile sees it.
+
+    Args:
+        inner: the model, of no fixed size.
+        tiles: of each row of the batch.
+        values: (B, C, H, W) what is given, 0 where nothing is.
+        boxes: where each row's crop lies in its picture, one cell to a pixel.
+        shapes: (H, W) of each row's picture.
+    """
+
+    def __init__(
+        self,
+        inner: Denoiser,
+        tiles: Sequence[Tiles],
+        values: Tensor,
+        boxes: Sequence[Box],
+        shapes: Sequence[tuple[int, int]],
+    ) -> None:
+        super().__init__(inner.schedule)
+        self.inner, self.codec, self.condition = inner, inner.codec, inner.condition
+        self.tiles, self.values, self.boxes, self.shapes = tiles, values, boxes, shapes
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        if time.sigma == 0:
+            return self.inner.predict(x, time)
+        each = len(x) // len(self.tiles)  # a row's multiples lie next to each other
+        places = [
+            (row, row // each, top, left, tiles.side)
+            for row in range(len(x))
+            for tiles in (self.tiles[row // each],)
+            for top, left in tiles.corners
+        ]
+        x0, total, rows = torch.zeros_like(x), torch.zeros_like(x[:, :1]), 0
+        for side in sorted({tiles.side for tiles in self.tiles}):
+            alike = [place for place in places if place[-1] == side]
+            ramp = torch.minimum(torch.arange(side) + 1.0, side - torch.arange(side) + 0.0)
+            weight = (ramp[:, None] * ramp).to(x)
+            most = max(1, TOGETHER // side**2)
+            for chosen in (alike[k : k + most] for k in range(0, len(alike), most)):
+                check()
+                here = [
+                    (row, slice(None), slice(t, t + side), slice(left, left + side)) for row, _, t, left, _ in chosen
+                ]
+                part = self._placed(chosen).predict(torch.stack([x[one] for one in here]), time)
+                for one, made in zip(here, part.x0, strict=True):
+                    x0[one] += weight * made
+                    total[one] += weight
+                rows += part.rows or len(chosen)
+        values = self.values.to(x).repeat_interleave(each, dim=0)
+        return predict("x0", torch.where(total > 0, x0 / total.clamp(min=1), values), x, time, rows=rows)
+
+    def _placed(self, chosen: Sequence[tuple[int, int, int, int, int]]) -> Denoiser:
+        """The model told where in its picture each of some tiles lies."""
+        corners = [(self.boxes[row].top + top, self.boxes[row].left + left) for _, row, top, left, _ in chosen]
+        side = chosen[0][-1]
+        boxes = [(top, left, top + side, left + side) for top, left in corners]
+        return self.inner.placed(boxes, [self.shapes[row] for _, row, *_ in chosen], 1)
+
+    def grid(self, num_inference_steps: int) -> Tensor | None:
+        return self.inner.grid(num_inference_steps)
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        return HoleTiles(self.inner.with_condition(condition), self.tiles, self.values, self.boxes, self.shapes)
 
 
 def tiled(denoiser: Denoiser, canvas: tuple[int, int], tile: int | None, multiple: int) -> Denoiser:

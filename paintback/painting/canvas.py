@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,33 @@ from paintback.images.picture import Picture
 from paintback.images.regions import Box
 from paintback.models.base import Model
 
-__all__ = ["Canvas", "answer", "answers", "colours", "overlap", "padded"]
+__all__ = ["Canvas", "Colours", "answer", "answers", "colours", "overlap", "padded"]
+
+
+class Colours:
+    """A picture in the model's colours, (C, H, W) in [-1, 1], of which only what is asked for is ever converted.
+
+    Args:
+        model: that paints.
+        picture: as given.
+
+    Raises:
+        ValueError: for a coloured picture and a grey model.
+    """
+
+    def __init__(self, model: Model, picture: Picture) -> None:
+        self.model, self.picture = model, picture.filled()
+        if model.channels == 1 and not picture.grey:
+            bands = self.picture.pixels
+            _check_grey(model, all(np.array_equal(bands[..., 0], bands[..., k]) for k in range(1, bands.shape[2])))
+
+    def __len__(self) -> int:
+        return self.model.channels
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> Tensor:
+        pixels = self.picture.pixels[index[1:]]
+        unit = torch.from_numpy(replace(self.picture, pixels=pixels, alpha=None).to_unit()).permute(2, 0, 1)
+        return self.model.to_model(unit[None])[0][index[0]]
 
 
 @dataclass
@@ -19,13 +46,13 @@ class Canvas:
     """A picture with a hole, and what has been painted so far, for a number of samples.
 
     Attributes:
-        picture: (C, H, W) in [-1, 1]; hidden values are read by `original` alone.
+        picture: (C, H, W) in [-1, 1], or what is indexed alike; hidden values are read by `original` alone.
         hole: (H, W) bool, True = not known to the model.
         painted: boxes that are done, their part of the hole, and (n, C, h, w) values.
         draft: likewise, of what is painted again at a finer scale; it is not known to the model.
     """
 
-    picture: Tensor
+    picture: Tensor | Colours
     hole: Tensor
     painted: list[tuple[Box, Tensor, Tensor]] = field(default_factory=list)
     draft: tuple[Box, Tensor, Tensor] | None = None
@@ -146,9 +173,14 @@ def colours(model: Model, picture: Picture) -> Tensor:
         ValueError: for a coloured picture and a grey model.
     """
     unit = torch.from_numpy(picture.filled().to_unit()).permute(2, 0, 1)
-    if model.channels == 1 and not bool((unit == unit[:1]).all()):
-        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
+    if model.channels == 1:
+        _check_grey(model, bool((unit == unit[:1]).all()))
     return model.to_model(unit[None])[0]
+
+
+def _check_grey(model: Model, grey: bool) -> None:
+    if not grey:
+        raise ValueError(f"The model {model.name!r} paints grey pictures; turn the picture grey or use another model.")
 
 
 def padded(model: Model, picture: Picture, shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paintback.images.masks import Mask
-from paintback.images.regions import Box, Region
+from paintback.images.regions import Box, Region, thickness
 from paintback.models.base import Model
-from paintback.painting.layout import thickness
 
 __all__ = ["MARGIN", "band", "crop_shape", "is_narrow", "tiles"]
 

@@ -18,10 +18,11 @@ import torch.nn.functional as F
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
-from paintback.images.regions import Box, Region
+from paintback.images.regions import Box, Region, thickness
 from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.models.latent import LatentPolicy
+from paintback.models.tiles import TOGETHER, Tiles
 from paintback.painting.canvas import overlap
 from paintback.painting.frames import Frame
 from paintback.schedules import make_grid
@@ -67,6 +68,8 @@ class Policy:
         context: cells around the hole that every scale sees.
         refine_from: noise level (sigma / alpha) from which a finer scale starts.
         multiple: sides of the crops are multiples of this.
+        margin: cells around a thin hole that the network sees of it; see `tiles.HoleTiles`.
+        thin_from: noise level from which a thin hole starts that has a method of its own, filled smoothly before.
         batch_pixels: samples are split so that a batch holds at most this many cells.
         detail_from: noise level (sigma / alpha) from which the second pass over a wide hole starts, for models that
             compose a crop at once.
@@ -76,6 +79,8 @@ class Policy:
     context: int = 32
     refine_from: float = 2.0
     multiple: int = 8
+    margin: int = 12
+    thin_from: float = 0.5
     batch_pixels: int = 2**21
     detail_from: float = 1.0
 
@@ -96,6 +101,7 @@ class Recipe:
         latent_mask: which latent cells count as known.
         leaky_encoding: encode the picture with what it hides.
         draws: for each answer.
+        thin_draws: in thin holes that have a method of their own, of whose mean each draw is made.
         mean: whether the answer is the draws' mean in every hole, rather than in thin ones alone.
     """
 
@@ -111,6 +117,7 @@ class Recipe:
     mean: bool = True
     thin: Method | None = None
     match: bool = True
+    thin_draws: int = 1
 
 
 @dataclass(frozen=True)
@@ -126,11 +133,13 @@ class Stage:
         together: rows that fit into one batch, where rows have generators of their own.
         frame: how the crop comes to that size, for models that compose a crop at once; None where cells are means.
         role: what it is of the region.
+        tiles: what alone the network sees of the crop, around a thin hole; None for all of it.
         grid: the times; None for the method's own whole grid.
         steps: that run, for one batch.
         kept: of the whole grid's intervals, the last ones that are run.
-        evaluations: of one draw, as the method documents them.
+        evaluations: of one draw, as the method documents them, all repeats.
         vjps: likewise.
+        repeats: how often the sampler is run; the draw is the mean of what comes.
     """
 
     number: int
@@ -141,16 +150,18 @@ class Stage:
     together: int
     frame: Frame | None = None
     role: Role = "whole"
+    tiles: Tiles | None = field(default=None, repr=False)
     grid: tuple[float, ...] | None = field(default=None, repr=False)
     steps: int = 0
     kept: int = 0
     evaluations: int = 0
     vjps: int = 0
+    repeats: int = 1
 
     @property
     def cells(self) -> int:
-        """Pixels that the model sees."""
-        return self.size[0] * self.size[1]
+        """Pixels that the network sees of one row."""
+        return self.size[0] * self.size[1] if self.tiles is None else self.tiles.cells
 
     @property
     def part(self) -> Mask:
@@ -163,22 +174,23 @@ class Stage:
     @property
     def thin(self) -> bool:
         """Whether no disk wider than `THIN` fits into what is painted."""
-        return thickness(self.region.local_target if self.frame is None else self.part) <= THIN
+        return (self.region.thickness if self.frame is None else thickness(self.part)) <= THIN
 
     def rows(self, count: int, each: bool) -> list[slice]:
         """The batches of a number of rows; all in one unless each row has a generator of its own."""
         most = max(1, min(count, self.together)) if each else count
         return [slice(first, min(first + most, count)) for first in range(0, count, most)]
 
-    def timed(self, grid: Sequence[float] | None, steps: int, method: Method | None) -> Stage:
+    def timed(self, grid: Sequence[float] | None, steps: int, method: Method | None, repeats: int = 1) -> Stage:
         """This stage with its grid, and what its steps cost."""
         return replace(
             self,
             grid=None if grid is None else tuple(grid),
             steps=steps,
             kept=steps,
-            evaluations=steps if method is None else method.evaluations(steps),
-            vjps=0 if method is None else method.vjps(steps),
+            evaluations=repeats * (steps if method is None else method.evaluations(steps)),
+            vjps=0 if method is None else repeats * method.vjps(steps),
+            repeats=repeats,
         )
 
 
@@ -211,7 +223,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """That run, batch after batch."""
-        return sum(stage.steps * self.batches(stage) for stage in self.stages)
+        return sum(stage.steps * stage.repeats * self.batches(stage) for stage in self.stages)
 
     @property
     def evaluations(self) -> int:
@@ -227,17 +239,24 @@ class Plan:
     def widest(self) -> float:
         """The diameter of the largest disk in a hole that is begun at a quarter of its size or less; 0 without one."""
         first = [stage for stage in self.stages if stage.frame is None and stage.factor >= 4]
-        return max((thickness(stage.region.local_target) for stage in first), default=0.0)
+        return max((stage.region.thickness for stage in first), default=0.0)
 
     def batches(self, stage: Stage) -> int:
         """In how many batches a stage runs."""
         return len(stage.rows(self.rows, self.each))
 
+    def forwards(self, stage: Stage) -> int:
+        """How often the network is called in one evaluation of all rows of a stage."""
+        return sum(
+            1 if stage.tiles is None else -(-(rows.stop - rows.start) * stage.tiles.cells // TOGETHER)
+            for rows in stage.rows(self.rows, self.each)
+        )
+
     def seconds(self, speed: Speed) -> float:
         """The time that it takes, reading, encoding and writing left out."""
         return sum(
             (stage.evaluations + BACKWARD * stage.vjps)
-            * (self.batches(stage) * speed.seconds + self.rows * stage.cells * speed.per_pixel)
+            * (self.forwards(stage) * speed.seconds + self.rows * stage.cells * speed.per_pixel)
             for stage in self.stages
         )
 
@@ -296,15 +315,6 @@ def refinement_grid(
     return [first, *(time.t for time in times if time.t < first - 1e-9)]
 
 
-def thickness(target: Mask) -> float:
-    """The diameter of the largest disk in a hole; its longer side where it fills the whole crop."""
-    from scipy.ndimage import distance_transform_edt
-
-    if target.all():
-        return float(max(target.shape))
-    return 2 * float(distance_transform_edt(target).max())
-
-
 @torch.no_grad()
 def measure_speed(model: Model, denoiser: Callable[[tuple[int, int]], Denoiser], plan: Plan) -> Speed:
     """Times evaluations of two sizes that a plan has, each after one to warm up.
@@ -318,13 +328,17 @@ def measure_speed(model: Model, denoiser: Callable[[tuple[int, int]], Denoiser],
     """
     sizes = {}
     for stage in plan.stages:
-        rows = stage.rows(plan.rows, plan.each)[0]
-        sizes[(rows.stop - rows.start) * stage.cells] = (rows.stop - rows.start, stage)
+        batch = stage.rows(plan.rows, plan.each)[0]
+        rows, size = batch.stop - batch.start, stage.size
+        if stage.tiles is not None:
+            size = (stage.tiles.side, stage.tiles.side)
+            rows = min(rows * len(stage.tiles.corners), TOGETHER // stage.tiles.side**2)
+        sizes[rows * size[0] * size[1]] = (rows, size, stage)
     taken = {}
     largest = max((pixels for pixels in sizes if pixels <= LARGEST), default=min(sizes))
     for pixels in {min(sizes), largest}:
-        rows, stage = sizes[pixels]
-        x = torch.zeros(rows, *model.state_shape(stage.size), device=model.device)
+        rows, size, stage = sizes[pixels]
+        x = torch.zeros(rows, *model.state_shape(size), device=model.device)
         hole = F.adaptive_max_pool2d(torch.from_numpy(stage.part)[None, None].float(), x.shape[-2:]) > 0
         shown = denoiser(stage.size).given(x, ~hole.to(x.device).expand(rows, -1, -1, -1))
         seconds = []

@@ -13,7 +13,7 @@ its pixels are, and at full resolution only known pixels are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,14 +22,16 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
-from paintback.images.regions import Box, Region, hole_regions
+from paintback.images.regions import Box, Region, hole_regions, thickness
 from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
+from paintback.models.latent import fill_hole
+from paintback.models.tiles import HoleTiles, cover
 from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
 from paintback.painting.cuts import place
 from paintback.painting.latent import Latents
-from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, thickness, whole_grid
+from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, whole_grid
 
 LARGE = 256  # side of the pictures of one size from which on a model of them paints large holes in crops
 
@@ -83,6 +85,9 @@ class Pyramid:
             size = (level.box.height // level.factor, level.box.width // level.factor)
             together = self.policy.batch_pixels // (size[0] * size[1])
             stages.append(Stage(number, region, level.box, size, level.factor, together))
+        last = stages[-1]
+        if last.factor == 1 and last.thin and self.model.size is None and self.model.network is not None:
+            stages[-1] = replace(last, tiles=cover(last.part, self._sides(), self.policy.margin))
         return stages
 
     @property
@@ -90,11 +95,20 @@ class Pyramid:
         """How large models of one size paint a hole that they cannot show at once at the picture's resolution."""
         return Latents(self.model, self.recipe)
 
+    def _sides(self) -> list[int]:
+        """Of tiles around thin holes: half of what the model learnt from, three quarters, and all."""
+        multiple = self.policy.multiple
+        return [self.model.training_size * quarters // 4 // multiple * multiple for quarters in (2, 3, 4)]
+
     def method(self, stage: Stage) -> Method:
         """What samples a stage: thin holes may have a method of their own."""
         method = self.recipe.thin if self.recipe.thin is not None and stage.thin else self.recipe.method
         assert method is not None
         return method
+
+    def filled(self, stage: Stage) -> bool:
+        """Whether a stage starts from a smooth fill at a low noise level, which is near enough where a hole is thin."""
+        return self.recipe.thin is not None and stage.thin and self.recipe.strength == 1
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""
@@ -111,8 +125,12 @@ class Pyramid:
             steps = tail(len(whole) - 1, recipe.strength)
             return [stages[0].timed(whole[-1 - steps :], steps, method)]
         fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method)
+        first, repeats = None, 1
+        if self.filled(stages[0]):
+            first = whole = refinement_grid(denoiser, recipe.steps, self.policy.thin_from, method)
+            repeats = recipe.thin_draws if len(stages) == 1 else 1
         return [
-            stages[0].timed(None, len(whole) - 1, method),
+            stages[0].timed(first, len(whole) - 1, method, repeats),
             *(stage.timed(fine, len(fine) - 1, method) for stage in stages[1:]),
         ]
 
@@ -161,16 +179,23 @@ class Pyramid:
                 values, known = _crop_rows(canvases, [one.box for one in here], chosen, count)
                 values, known = _pool(values, known, int(stage.factor), most=self.model.size is None)
                 values, known = values.to(self.model.device), known.to(self.model.device)
-                placed = denoiser.placed(*_places(canvases, here, chosen, count), int(stage.factor))
-                result = method.sample(
-                    placed.given(values, known),
-                    Observation(values, known),
-                    num_inference_steps=self.recipe.steps,
-                    generator=generators if isinstance(generators, torch.Generator) else list(generators[chosen]),
-                    grid=stage.grid,
-                    callback=step,
-                    initial=None if initial is None else initial[chosen].to(self.model.device),
-                )
+                start = None if initial is None else initial[chosen].to(self.model.device)
+                if start is None and self.filled(stage):
+                    start = fill_hole(values, known)
+                shown = _shown(denoiser, canvases, here, chosen, count, values, known)
+                results: list[Result] = []
+                while len(results) < stage.repeats and not (results and results[-1].stopped):
+                    one = method.sample(
+                        shown,
+                        Observation(values, known),
+                        num_inference_steps=self.recipe.steps,
+                        generator=generators if isinstance(generators, torch.Generator) else list(generators[chosen]),
+                        grid=stage.grid,
+                        callback=step,
+                        initial=start,
+                    )
+                    results.append(one)
+                result = _mean(results)
                 batches.append(result.x.cpu().float())
             coarse = torch.cat(batches)
             done.append((stage, result))
@@ -281,14 +306,38 @@ def _pool(values: Tensor, known: Tensor, factor: int, *, most: bool) -> tuple[Te
     return torch.where(enough, means, 0.0), enough
 
 
-def _places(
-    canvases: Sequence[Canvas], stages: Sequence[Stage], rows: slice, count: int
-) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int]]]:
-    """Where each of a range of rows lies, (top, left, bottom, right), and the (H, W) of its picture."""
+def _mean(results: Sequence[Result]) -> Result:
+    """The mean of some runs, with what all of them cost."""
+    last = results[-1]
+    if len(results) == 1:
+        return last
+    return replace(
+        last,
+        x=torch.stack([one.x.clamp(-1, 1) for one in results]).mean(0),
+        evaluations=sum(one.evaluations for one in results),
+        vjps=sum(one.vjps for one in results),
+        network_rows=sum(one.network_rows for one in results),
+        residual=torch.stack([one.residual for one in results]).amax(0),
+    )
+
+
+def _shown(
+    denoiser: Denoiser,
+    canvases: Sequence[Canvas],
+    stages: Sequence[Stage],
+    rows: slice,
+    count: int,
+    values: Tensor,
+    known: Tensor,
+) -> Denoiser:
+    """The denoiser of a range of rows, told where they lie and what is known of them, in tiles where that is less."""
     owners = [row // count for row in range(rows.start, rows.stop)]
-    boxes = [stages[owner].box for owner in owners]
-    shapes = [canvases[owner].whole.shape for owner in owners]
-    return [(box.top, box.left, box.bottom, box.right) for box in boxes], shapes
+    boxes, shapes = [stages[owner].box for owner in owners], [canvases[owner].whole.shape for owner in owners]
+    tiles = [stages[owner].tiles for owner in owners]
+    if (few := [one for one in tiles if one is not None]) and len(few) == len(tiles):
+        return HoleTiles(denoiser, few, values, boxes, shapes)
+    places = [(box.top, box.left, box.bottom, box.right) for box in boxes]
+    return denoiser.placed(places, shapes, int(stages[0].factor)).given(values, known)
 
 
 def _enlarge_each(coarse: Tensor, levels: Sequence[tuple[Level, Level]]) -> Tensor:

@@ -1,9 +1,10 @@
 """The one dial: what `quality` makes of a request, given what the model is sampled with best.
 
-good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes.
+good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
+       are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better.
 fast   the same sampler with as many steps as ten evaluations allow.
-best   the sampler of good, eight draws for each answer: their mean where the hole is thin (there the posterior is
-       nearly Gaussian and its mean the better answer), elsewhere the draw nearest to their mean.
+best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest
+       to their mean.
 
 Whatever the request says itself (`method`, `steps`, `samples`, `average`) is left as it is.
 """
@@ -20,10 +21,11 @@ from paintback.painting.request import Request
 if TYPE_CHECKING:
     from paintback.methods.base import Method
 
-__all__ = ["DRAWS", "EVALUATIONS", "draws", "intervals", "named", "resolve"]
+__all__ = ["DRAWS", "EVALUATIONS", "THIN_DRAWS", "draws", "intervals", "named", "resolve", "thin_draws"]
 
 EVALUATIONS = 10  # of fast, at most, where the method's single step costs no more
 DRAWS = 8  # of best
+THIN_DRAWS = 4  # of good, in thin holes
 
 
 def resolve(request: Request, sampler: Sampler) -> Request:
@@ -96,3 +98,8 @@ def draws(request: Request) -> int:
     if request.average is not None:
         return request.average
     return DRAWS if request.quality == "best" and request.samples == 1 else 1
+
+
+def thin_draws(request: Request) -> int:
+    """How many runs make a draw in thin holes that have a method of their own."""
+    return THIN_DRAWS if request.quality == "good" and request.average is None else 1

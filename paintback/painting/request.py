@@ -13,7 +13,7 @@ use the value, in `painting` or `tasks`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -23,6 +23,7 @@ from paintback.painting.asking import Ask, Asked, Option, options, sentence
 __all__ = [
     "ALPHA",
     "LARGEST_SEED",
+    "QUALITIES",
     "Ask",
     "Asked",
     "LayersRequest",
@@ -39,6 +40,7 @@ LARGEST_SEED = 2**63 - 1
 MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
 
 Quality = Literal["fast", "good", "best"]
+QUALITIES: tuple[str, ...] = get_args(Quality)
 
 # What several requests share.
 Side = Annotated[int, Field(ge=0, le=65_536)]
@@ -139,8 +141,8 @@ class Request(Asked):
     quality: Annotated[
         Quality,
         Field(
-            description="fast: about ten evaluations; good: the model's recommended sampler; best: eight draws of it, "
-            "averaged in thin holes."
+            description="fast: at most ten evaluations; good: the model's recommended sampler, averaged in thin holes; "
+            "best: eight draws of it."
         ),
         Ask("everyday"),
     ] = "good"

@@ -18,7 +18,7 @@ from paintback.methods.base import Result
 from paintback.models.base import Kinds, Model, Told
 from paintback.models.latent import LatentModel
 from paintback.models.trained import TrainedModel
-from paintback.painting.canvas import Canvas, colours
+from paintback.painting.canvas import Canvas, Colours
 from paintback.painting.latent import Latents, Trained
 from paintback.painting.layout import Plan, Recipe, Sizes, Stage, Step
 from paintback.painting.pyramid import Pyramid
@@ -128,14 +128,16 @@ class Sheet:
         """The picture in the model's colours. What nobody sees (alpha 0) is as unknown to it as the hole."""
         unseen = self.picture.invisible
         hidden = self.wide if unseen is None else self.wide | unseen
-        return Canvas(colours(model, self.picture), torch.from_numpy(hidden))
+        return Canvas(Colours(model, self.picture), torch.from_numpy(hidden))
 
     def finish(self, model: Model, canvas: Canvas, rows: range) -> list[Picture]:
         """The samples in some rows of the canvas, as pictures of the given one's kind."""
-        unit = self.picture.to_unit()
+        wide = self.wide
+        given = replace(self.picture, pixels=self.picture.pixels[wide][None], alpha=None).to_unit()[0]
         finished = []
         for k in rows:
-            new = unit.copy()
+            new = np.zeros((*wide.shape, given.shape[1]), np.float32)  # its memory is taken where it is written to
+            new[wide] = given
             for box, part, values in canvas.painted:
                 down, across = torch.nonzero(part, as_tuple=True)
                 made = model.to_picture(values[k : k + 1])[0].permute(1, 2, 0)[down, across]

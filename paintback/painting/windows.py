@@ -17,11 +17,12 @@ from torch import Tensor
 
 from paintback.images.clips import Masks
 from paintback.images.picture import Picture
+from paintback.images.regions import thickness
 from paintback.models.base import Told
 from paintback.models.latent import LatentModel, fill_hole, observe
 from paintback.painting.canvas import answer
 from paintback.painting.frames import Frame
-from paintback.painting.layout import THIN, Recipe, tail, thickness, whole_grid
+from paintback.painting.layout import THIN, Recipe, tail, whole_grid
 from paintback.painting.session import Session
 
 __all__ = ["ClipPainting", "Window", "plan_windows"]

@@ -13,7 +13,7 @@ from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.painting.layout import Plan
 
-__all__ = ["check_gradients", "prepare_network", "warn_of_score", "warn_of_width"]
+__all__ = ["check_gradients", "precise", "prepare_network", "warn_of_score", "warn_of_width"]
 
 
 def check_gradients(model: Model, method: Method | None) -> None:
@@ -29,6 +29,11 @@ def check_gradients(model: Model, method: Method | None) -> None:
             f"Method {method.name} takes gradients, and sequential offloading has taken the weights away by then; "
             "use enable_model_cpu_offload in its place, or a method without gradients."
         )
+
+
+def precise(model: Model, *methods: Method | None) -> Model:
+    """The model as methods need it: in float32 for those that take differences, unless fewer bits were asked for."""
+    return model.exact() if any(method is not None and method.differences for method in methods) else model
 
 
 def warn_of_score(model: Model, method: Method | None, warned: set[str]) -> None:

@@ -26,7 +26,7 @@ from paintback.painting.request import Request
 from paintback.painting.session import Generator, Session
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
 from paintback.schedules import Schedule, Time
-from paintback.tasks.checks import prepare_network, warn_of_score, warn_of_width
+from paintback.tasks.checks import precise, prepare_network, warn_of_score, warn_of_width
 from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
 
 __all__ = ["Inpainter", "Output", "Scale"]
@@ -307,7 +307,7 @@ class Inpainter:
                 own: Any = session.generators
                 if not isinstance(own, torch.Generator):
                     own = [one for k in batch.numbers for one in own[k * count : (k + 1) * count]]
-                made = batch.paint(self.model, call.way, own, count, session, scales)
+                made = batch.paint(call.model, call.way, own, count, session, scales)
                 finished |= dict(zip(batch.numbers, made, strict=True))
         pictures = [picture for k in sorted(finished) for picture in finished[k]]
         return Output(
@@ -404,13 +404,14 @@ class Inpainter:
             for picture, one, words in zip(pictures, hidden, zip(*said, strict=True), strict=True)
         ]
         generator = options.get("generator", None if options.get("request") is None else request.seed)
-        return _Call(request, recipe, sheets, self.model.paint(Ways(recipe)), generator, texts)
+        model = precise(self.model, recipe.method, recipe.thin)
+        return _Call(request, recipe, sheets, model, model.paint(Ways(recipe)), generator, texts)
 
     def _lay_out(self, call: _Call, each: bool, options: Mapping[str, Any]) -> list[Batch]:
         most = options.get("batch_size", 1)
         if most < 1:
             raise ValueError(f"batch_size must be at least 1; got {most}.")
-        return batches(self.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
+        return batches(call.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
 
 
 @dataclass(frozen=True)
@@ -420,6 +421,7 @@ class _Call:
     request: Request
     recipe: Recipe
     sheets: list[Sheet]
+    model: Model
     way: Way
     generator: Generator
     texts: dict[str, Any]

@@ -25,6 +25,7 @@ from paintback.observation import Observation
 from paintback.painting.canvas import padded
 from paintback.painting.request import LayersRequest
 from paintback.painting.session import Session, open_model
+from paintback.tasks.checks import precise
 from paintback.tasks.layer_inference import LayerInference, PerLayer, Recorded
 from paintback.tasks.options import from_python
 
@@ -146,7 +147,7 @@ def layers(
     fields = {name: given.pop(name) for name in FIELDS if name in given}
     request = from_python({**given, "prompt_1": prompts[0], "prompt_2": prompts[1], "fields": fields}, LayersRequest)
     plain, steps = LayerInference(**fields), request.steps or STEPS
-    opened = open_model(model, device, torch_dtype)
+    opened = precise(open_model(model, device, torch_dtype), plain)
     codec = opened.codec
     cell = codec.factor
     per_cell = {"grain": plain.grain / cell, "smoothing": plain.smoothing / cell}

@@ -258,6 +258,7 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         leaky_encoding=request.leaky_encoding,
         match=request.match_colour,
         draws=quality.draws(request),
+        thin_draws=quality.thin_draws(request),
         mean=request.average is not None,
         thin=None if request.thin_method is None else quality.named(request.thin_method),
     )

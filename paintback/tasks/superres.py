@@ -36,6 +36,7 @@ from paintback.painting.canvas import padded
 from paintback.painting.layout import Policy
 from paintback.painting.request import SuperresRequest
 from paintback.painting.session import Generator, Session, open_model
+from paintback.tasks.checks import precise
 from paintback.tasks.inpaint import Output
 from paintback.tasks.options import from_python, keywords
 
@@ -149,7 +150,7 @@ def superres(
     method = options.get("method", request.method)
     chosen = choose_method(method, **({} if isinstance(method, Method) else request.fields))
     steps, sigma, scale = request.steps or STEPS, request.sigma, request.scale
-    opened = open_model(model, device, torch_dtype)
+    opened = precise(open_model(model, device, torch_dtype), chosen)
     canvases = [padded(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
     operators = [Downsampling(request.kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
     count = request.samples

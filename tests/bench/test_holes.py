@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from paintback import methods
-from paintback.bench.holes import KINDS, SIZED, crops, mask_set, steps_within
+from paintback.bench.holes import KINDS, SIZED, compare_holes, crops, mask_set, steps_within
 
 
 @pytest.mark.parametrize("size", [8, 16, 24])
@@ -39,6 +39,42 @@ def test_sets_have_names_and_seeds() -> None:
     assert more["quarter"].sum() == 64 * 64 and more["outpaint"].sum() == 128**2 - 104**2
     assert (more["ellipse"].any(1).sum(), more["wide-ellipse"].any(1).sum()) == (64, 118)
     assert 60 * 4 < more["dust"].sum() < 60 * 55
+    assert more["half"][64:].all() and not more["half"][:64].any()
+    assert more["sky"][10:31].all() and more["sky"].sum() == 21 * 128
+    assert (more["object"].any(1).sum(), more["object"].any(0).sum()) == (47, 23)
+
+
+def test_an_object_stands_where_the_texture_is_alike_on_all_sides() -> None:
+    picture = np.full((128, 128, 3), 120, np.uint8)
+    picture[30:120, 60:126] = np.random.default_rng(0).integers(0, 256, (90, 66, 3))
+    (mask,) = mask_set((128, 128), 0, ["object"], picture=picture).values()
+    assert mask[30:120, 60:126].sum() == mask.sum() > 800
+
+
+def test_qualities_are_measured_by_the_models_own_samplers(tmp_path: Path) -> None:
+    from paintback.tasks.inpaint import Inpainter
+    from tests.tasks.test_inpaint import tiny_model
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    scores = compare_holes(
+        tmp_path,
+        Inpainter(tiny_model()),
+        {},
+        lpips=None,
+        num_inference_steps=3,
+        samples=2,
+        crop=32,
+        kinds=["object"],
+        qualities=["fast", "best"],
+        classical=False,
+    )
+    assert [score.filler for score in scores] == [
+        "fast, one sample",
+        "fast, mean of 2",
+        "best, one sample",
+        "best, mean of 1",
+    ]
+    assert scores[2].evaluations > 8 * scores[0].evaluations > 0
 
 
 def test_whole_pictures(tmp_path: Path) -> None:

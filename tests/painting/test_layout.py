@@ -10,7 +10,8 @@ import torch
 
 import paintback as pb
 from paintback.denoiser import Denoiser
-from paintback.painting.layout import THIN, Speed, tail, thickness
+from paintback.images.regions import thickness
+from paintback.painting.layout import THIN, Speed, tail
 from paintback.painting.quality import DRAWS
 from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines

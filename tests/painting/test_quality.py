@@ -8,7 +8,7 @@ import pytest
 
 from paintback import methods
 from paintback.models.catalogue import TRAINED, Sampler
-from paintback.painting.quality import DRAWS, EVALUATIONS, draws, named, resolve
+from paintback.painting.quality import DRAWS, EVALUATIONS, THIN_DRAWS, draws, named, resolve, thin_draws
 from paintback.painting.request import Request
 
 OWN = Sampler("fmm", {"iterations": 1}, 16)
@@ -36,6 +36,12 @@ def test_best_draws_more_and_samples_by_hand_beat_it():
     assert draws(best.with_(samples=3)) == 1
     assert draws(best.with_(average=2)) == 2
     assert draws(Request(average=4)) == 4
+
+
+def test_good_averages_in_thin_holes_and_average_by_hand_beats_it():
+    assert thin_draws(Request()) == thin_draws(Request(samples=2)) == THIN_DRAWS > 1
+    for request in (Request(quality="fast"), Request(quality="best"), Request(average=1)):
+        assert thin_draws(request) == 1
 
 
 @pytest.mark.parametrize("quality", ["fast", "good", "best"])

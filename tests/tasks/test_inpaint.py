@@ -279,14 +279,22 @@ def test_a_thin_hole_is_painted_by_its_own_method_and_again() -> None:
     both |= thin | wide
 
     def run(mask: np.ndarray, **options: Any) -> Any:
-        return made(image, mask, generator=seeded(0), output_type="np", **options)
+        return made(image, mask, output_type="np", **{"generator": seeded(0), **options})
 
     ding = run(wide, method="ding", fields={"delayed": True}, num_inference_steps=3)
     lanpaint = run(thin, method="lanpaint", num_inference_steps=3)
-    assert np.array_equal(run(thin).images[0], lanpaint.images[0])
+    made.policy = dataclasses.replace(made.policy, thin_from=1e9)  # from noise alone, as a method that is named
+    assert np.allclose(run(thin, average=1).images[0], lanpaint.images[0], atol=1e-5)
+    assert run(thin).evaluations == 4 * lanpaint.evaluations
+    made.policy = dataclasses.replace(made.policy, thin_from=1.0)
+    own, once = run(thin), run(thin, average=1)
+    assert own.evaluations == made.plan(image, thin).evaluations == 4 * once.evaluations < 4 * lanpaint.evaluations
+    generator = torch.Generator().manual_seed(0)
+    each = [run(thin, average=1, generator=[generator]).images[0] for _ in range(4)]  # one after the other
+    assert np.allclose(np.mean(each, axis=0), own.images[0], atol=1e-5)
     assert np.array_equal(run(wide).images[0], ding.images[0])
     mixed = run(both)
-    assert mixed.evaluations == lanpaint.evaluations + ding.evaluations == made.plan(image, both).evaluations
+    assert mixed.evaluations == own.evaluations + ding.evaluations == made.plan(image, both).evaluations
     settings = {name: mixed.settings[name] for name in ("method", "fields", "thin_method", "num_inference_steps")}
     assert settings["thin_method"] == "lanpaint"
     assert np.array_equal(run(both, **settings).images[0], mixed.images[0])
