@@ -187,7 +187,7 @@ class Method:
         run = self.open(
             denoiser, observation, num_inference_steps, generator, num_samples, grid, initial=initial
         )  # here, so that what does not fit is said before the first state is asked for
-        return self._states(run)
+        return self.states(run)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -226,7 +226,7 @@ class Method:
         run = self.open(denoiser, observation, num_inference_steps, generator, num_samples, grid, initial=initial)
         stopped = False
         try:
-            for state in self._states(run):
+            for state in self.states(run):
                 x, stopped = state.x0, callback is not None and bool(callback(*state)) and state.t > 0
                 if stopped:
                     break
@@ -238,8 +238,8 @@ class Method:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _states(self, run: Run) -> Iterator[State]:
-        """The loop that all methods share."""
+    def states(self, run: Run) -> Iterator[State]:
+        """The loop that all methods share: the states of a run that `open` has made."""
         x = self.start(run)
         for k, (t, s) in enumerate(zip(run.times[:-1], run.times[1:-1], strict=False)):
             x = self.step(run, x, t, s)

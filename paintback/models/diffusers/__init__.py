@@ -45,6 +45,8 @@ def from_pipe(pipe: Any, *, name: str | None = None) -> Model:
         ValueError: for a pipeline of no known family.
     """
     kind = type(pipe).__name__
+    # a class of the user's own that derives from one of diffusers', such as a custom pipeline, is of its family
+    kind = next((base.__name__ for base in type(pipe).__mro__ if base.__name__ in FAMILIES), kind)
     if kind not in FAMILIES:
         raise ValueError(f"There is no adapter for {kind}; there are for {', '.join(sorted(FAMILIES))}.")
     module, adapter = FAMILIES[kind]
