@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 UNET = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
-    "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1],
-    "transformer_depth_middle": 1, "num_heads": 2, "num_head_channels": -1, "context_dim": 16, "legacy": False,
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1],
+    "channel_mult": [1], "transformer_depth": [1], "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": -1, "num_heads": 2, "num_head_channels": -1, "context_dim": 16, "legacy": False,
     "use_spatial_transformer": True, "use_linear_in_transformer": False, "adm_in_channels": None,
     "use_temporal_attention": False, "dtype": torch.float32,
 }  # fmt: skip

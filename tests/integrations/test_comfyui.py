@@ -387,7 +387,7 @@ def server(tmp_path_factory):
         yield made
 
 
-def graph(kind: str, sampler: dict, steps: int = 5) -> dict:
+def graph(kind: str, sampler: dict, steps: int = 4) -> dict:
     """A graph that repaints the hole of a picture with the tiny model, as the API takes it."""
     return {
         "1": {"class_type": "TinyModel", "inputs": {"kind": kind}},
