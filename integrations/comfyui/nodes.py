@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from paintback import methods
 from paintback.images.masks import grow as grow_mask
 from paintback.images.regions import context_crop
 from paintback.methods.base import Method
 from paintback.models.latent import fill_hole
-from torch import Tensor
 
 from .sampler import PaintbackSampler
 
@@ -384,6 +385,7 @@ class Eraser:
         """The pictures."""
         import comfy.model_management as management
         import comfy.utils
+
         import paintback as pb
 
         masks = mask.reshape(-1, *mask.shape[-2:]) > 0.5

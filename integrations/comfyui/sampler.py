@@ -14,12 +14,13 @@ import comfy.model_management
 import comfy.model_sampling
 import comfy.samplers
 import torch
+from torch import Tensor
+
 from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Method, Run
 from paintback.observation import Observation
 from paintback.randomness import Generators
 from paintback.schedules import EDM, Flow, Schedule, Time
-from torch import Tensor
 
 EDGE = 1e-3  # of a mask: below it a cell is known wholly, above 1 - EDGE not at all
 Policy = Literal["all", "majority", "any"]

@@ -35,7 +35,7 @@ def _of_all(one: Option) -> bool:
 @request_options(Request, wanted=_of_all)
 @click.option(
     "--suffix",
-    type=click.Choice([".png", ".jpg", ".webp", ".tif"]),
+    type=click.Choice([".png", ".jpg", ".webp", ".tif", ".bmp", ".ppm"]),
     default=".png",
     show_default=True,
     help="Format of the results.",

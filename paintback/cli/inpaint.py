@@ -51,7 +51,7 @@ class Order:
     "-o",
     "--out",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="What to write: .png, .jpg, .webp, .tif; .mkv, .mp4.",
+    help="What to write: .png, .jpg, .webp, .tif, .bmp, .ppm; .mkv, .mp4.",
 )
 @request_options(Request)
 @click.option(

@@ -26,6 +26,7 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
     features,
@@ -38,7 +39,7 @@ Array = NDArray[Any]
 
 MAX_PIXELS = 178_956_970  # where Pillow itself speaks of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
-READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF"
+READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF"
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC",
           b"heis": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}  # fmt: skip
 
@@ -60,7 +61,7 @@ def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode an image file.
 
     Args:
-        path: PNG, JPEG, WebP, TIFF, BMP or GIF file.
+        path: PNG, JPEG, WebP, TIFF, BMP, GIF or PPM file.
         max_pixels: largest width times height, checked from the header before any pixel is decoded.
 
     Raises:
@@ -137,6 +138,8 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
         plugin = GifImagePlugin.GifImageFile
     elif prefix.startswith(b"BM"):
         plugin = BmpImagePlugin.BmpImageFile
+    elif prefix[:2] in (b"P5", b"P6") and prefix[2:3].isspace():
+        plugin = PpmImagePlugin.PpmImageFile
     elif prefix[4:8] == b"ftyp" and prefix[8:12] in BRANDS:
         plugin = _of_brand(file, BRANDS[prefix[8:12]], name)
     if plugin is None:
@@ -188,6 +191,8 @@ def _colour_16_bit(im: ImageFile.ImageFile, name: str) -> str | None:
     if isinstance(im, PngImagePlugin.PngImageFile):
         rawmode = str(im.tile[0][3]) if im.tile else ""
         return rawmode.partition(";")[0] if rawmode.endswith(";16B") and rawmode != "I;16B" else None
+    if isinstance(im, PpmImagePlugin.PpmImageFile) and im.mode == "RGB" and im.tile[0][3] != "RGB":
+        raise PictureError(f"{name!r} is a PPM of other than 8 bits a colour, which would lose some; save it as PNG.")
     if not isinstance(im, TiffImagePlugin.TiffImageFile):
         return None
     bits = tuple(im.tag_v2.get(258, (1,)))

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-LARGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WebP": 16383, "TIFF": 2**31 - 1}
+LARGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WebP": 16383, "TIFF": 2**31 - 1, "BMP": 2**31 - 1, "PPM": 2**31 - 1}
+PLAIN = ("BMP", "PPM")  # pixels and nothing else
 BLOCK_BYTES = 1 << 20  # rows are compressed in blocks of about this size
 NAME_BYTES = 255  # longest name of a file, where the system does not say
 HEAD = 33  # bytes of a PNG before the place of all further chunks: signature and IHDR
@@ -74,6 +75,9 @@ def encode(
     block = exif.to_bytes() if exif else b""
     im = Image.fromarray(bands[..., 0] if bands.shape[2] == 1 else bands)
     buffer = io.BytesIO()
+    if kind in PLAIN:
+        im.save(buffer, kind)
+        return buffer.getvalue()
     if kind == "JPEG":
         say("A JPEG is compressed anew all over, also where nothing was repainted; a .png keeps those pixels as given.")
         options = _jpeg_options(picture, quality)
@@ -104,10 +108,10 @@ def check_holds(picture: Picture, path: Path) -> str:
             f"{name} was to be written from {picture.pixels.dtype} pixels, expected 8 or 16 bits; "
             "call picture.to_uint8() or picture.to_uint16() first."
         )
-    if picture.pixels.dtype == np.uint16 and kind in ("JPEG", "WebP"):
+    if picture.pixels.dtype == np.uint16 and kind in ("JPEG", "WebP", *PLAIN):
         raise PictureError(f"{name} is {kind}, which cannot hold 16 bits per channel; write .png or .tif.")
-    if picture.alpha is not None and kind == "JPEG":
-        raise PictureError(f"{name} is JPEG, which cannot hold transparency; write .png, .webp or .tif.")
+    if picture.alpha is not None and kind in ("JPEG", *PLAIN):
+        raise PictureError(f"{name} is {kind}, which cannot hold transparency; write .png, .webp or .tif.")
     if max(picture.size) > LARGEST_SIDE[kind]:
         raise PictureError(
             f"{name} was to be {picture.size[0]} x {picture.size[1]} pixels, but {kind} takes at most "

@@ -22,11 +22,11 @@ AUTO = "auto:"
 
 WRITTEN = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WebP",
-    ".tif": "TIFF", ".tiff": "TIFF",
+    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM",
 }  # fmt: skip
 """Suffixes of pictures that are written, with their formats."""
 
-PICTURES = frozenset(WRITTEN) | {".bmp", ".gif"} | ({".avif"} if features.check("avif") else set())
+PICTURES = frozenset(WRITTEN) | {".gif"} | ({".avif"} if features.check("avif") else set())
 """Suffixes of pictures that are read."""
 
 NAMED = frozenset({".avif", ".heic", ".heif", ".jxl"}) - PICTURES
@@ -49,7 +49,7 @@ def is_mask_word(mask: object) -> bool:
 
 
 def format_of(path: PurePath) -> str:
-    """The format that a file name asks for: "PNG", "JPEG", "WebP" or "TIFF".
+    """The format that a file name asks for: "PNG", "JPEG", "WebP", "TIFF", "BMP" or "PPM".
 
     Raises:
         PictureError: unknown suffix.

@@ -75,7 +75,7 @@ class Metadata:
         """The EXIF that a file of a format and size gets.
 
         Args:
-            kind: "PNG", "JPEG", "WebP" or "TIFF".
+            kind: "PNG", "JPEG", "WebP", "TIFF", "BMP" or "PPM".
             size: (width, height).
         """
         exif = self.exif.with_size(*size)
@@ -95,10 +95,13 @@ class Metadata:
         """What a file of a format cannot hold, each in a word or two.
 
         Args:
-            kind: "PNG", "JPEG", "WebP" or "TIFF".
+            kind: "PNG", "JPEG", "WebP", "TIFF", "BMP" or "PPM".
             size: (width, height).
         """
         out = []
+        if kind in ("BMP", "PPM"):  # pixels alone
+            kept = {"EXIF": bool(self.exif), "XMP": self.xmp is not None, "the resolution": self.dpi is not None}
+            out += [name for name, there in kept.items() if there]
         if kind != "PNG":
             out += [name.decode() for name, _ in self.png if name in COLOUR_CHUNKS and name != b"sRGB"]
             texts = [name for name in self._plain_texts() if name not in TEXT_TAGS]

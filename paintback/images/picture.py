@@ -175,8 +175,8 @@ class Picture:
 def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS, channels: int | None = None) -> Picture:
     """Read a picture from whatever the user has.
 
-    Files: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF with one frame; 8 and 16 bit; grey, RGB, either with alpha, palette
-    (expanded), CMYK (to sRGB). EXIF orientation is applied; the ICC profile and the metadata are kept.
+    Files: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF with one frame; 8 and 16 bit; grey, RGB, either with alpha,
+    palette (expanded), CMYK (to sRGB). EXIF orientation is applied; the ICC profile and the metadata are kept.
 
     Args:
         source: a `Picture`, returned as it is; path; PIL image;
@@ -299,7 +299,7 @@ def write_picture(
     quality: int | None = None,
     say: Say = remark,
 ) -> None:
-    """Write a picture, whole or not at all, in the format of the suffix: .png .jpg .jpeg .jfif .webp .tif .tiff.
+    """Write a picture, whole or not at all, in the format of the suffix: one of `formats.WRITTEN`.
 
     PNG, TIFF and WebP are lossless; WebP has no grey and is read back as RGB. The picture's metadata go into the file
     as far as its format can hold them.

@@ -20,12 +20,13 @@ import pytest
 import torch
 
 import paintback as pb
-from tests.integrations import realcomfy, standin
+from tests.integrations import realcomfy, standin, workflows
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = ROOT / "integrations" / "comfyui"
 REAL = "COMFYUI_PATH" in os.environ
 KINDS = ("eps", "v", "edm", "flow")
+STEPS = 3 if REAL else 6  # a real network takes its time
 room = realcomfy if REAL else standin
 
 
@@ -57,7 +58,7 @@ def guiders():
     return get
 
 
-def levels(kind: str, steps: int = 6) -> torch.Tensor:
+def levels(kind: str, steps: int = STEPS) -> torch.Tensor:
     """Noise levels of a whole run, as a scheduler gives them."""
     if kind == "flow":
         return torch.linspace(1, 0, steps + 1)
@@ -79,8 +80,9 @@ def run(guider, sampler, kind, *, batch=1, sigmas=None, noise=None, callback=Non
     own, latent, mask = given(batch)
     with torch.inference_mode():
         return guider.sample(
-            own.clone() if noise is None else noise, latent.clone(), sampler, levels(kind) if sigmas is None else sigmas,
-            denoise_mask=mask, callback=callback, disable_pbar=True, seed=seed,
+            own.clone() if noise is None else noise, latent.clone(), sampler,
+            levels(kind) if sigmas is None else sigmas, denoise_mask=mask, callback=callback,
+            disable_pbar=True, seed=seed,
         )  # fmt: skip
 
 
@@ -138,13 +140,14 @@ def test_the_noise_is_the_first_draw_and_a_sample_does_not_depend_on_its_batch(p
     noise = given(2)[0]
     hidden = ~cells()  # the method noises the known part itself
     assert torch.allclose(first[..., hidden], (noise * sigma)[..., hidden], rtol=1e-4, atol=1e-4 * sigma)
-    assert len(seen) == 6 and [round(one[1], 3) for one in seen] == [
+    assert len(seen) == STEPS and [round(one[1], 3) for one in seen] == [
         pytest.approx(round(float(one), 3), rel=1e-2) for one in levels(kind)[:-1]
     ]
     own_noise, latent, mask = given(2)
     with torch.inference_mode():
         alone = guider.sample(
-            own_noise[:1].clone(), latent[:1].clone(), sampler, levels(kind), denoise_mask=mask, disable_pbar=True, seed=3
+            own_noise[:1].clone(), latent[:1].clone(), sampler, levels(kind), denoise_mask=mask, disable_pbar=True,
+            seed=3,
         )  # fmt: skip
     assert torch.allclose(alone[0], two[0], rtol=1e-4, atol=1e-4)
 
@@ -157,7 +160,7 @@ def test_the_callback_sees_every_step_and_the_end(pack, guiders):
         "eps",
         callback=lambda *told: seen.append((told[0], told[3], told[1], told[2])),
     )
-    assert [one[:2] for one in seen] == [(k, 6) for k in range(6)]
+    assert [one[:2] for one in seen] == [(k, STEPS) for k in range(STEPS)]
     assert all(one[2].shape == made.shape for one in seen)
 
 
@@ -217,7 +220,6 @@ def test_lanpaint_mixes_the_two_predictions_itself(pack, guiders):
 
 def test_what_cannot_be_sampled_is_said(pack):
     import comfy.model_sampling
-
     from paintback_nodes.sampler import Refused, check_latents, schedule_of
 
     class Inner:
@@ -387,19 +389,20 @@ def server(tmp_path_factory):
         yield made
 
 
-def graph(kind: str, sampler: dict, steps: int = 4) -> dict:
+def graph(kind: str, sampler: dict, steps: int = 3) -> dict:
     """A graph that repaints the hole of a picture with the tiny model, as the API takes it."""
     return {
         "1": {"class_type": "TinyModel", "inputs": {"kind": kind}},
         "2": {"class_type": "LoadImage", "inputs": {"image": "object.png"}},
         "3": {"class_type": "LoadImageMask", "inputs": {"image": "object-mask.png", "channel": "red"}},
         "4": {"class_type": "TinyEncode", "inputs": {"image": ["2", 0]}},
-        "5": {"class_type": "PaintbackLatentMask", "inputs": {"samples": ["4", 0], "mask": ["3", 0], "policy": "all", "grow": 0}},
+        "5": {"class_type": "PaintbackLatentMask", "inputs": {"samples": ["4", 0], "mask": ["3", 0]}},
         "6": sampler,
-        "7": {"class_type": "BasicScheduler", "inputs": {"model": ["1", 0], "scheduler": "normal", "steps": steps, "denoise": 1.0}},
+        "7": {"class_type": "BasicScheduler", "inputs": {
+            "model": ["1", 0], "scheduler": "normal", "steps": steps, "denoise": 1.0}},
         "8": {"class_type": "SamplerCustom", "inputs": {
-            "model": ["1", 0], "add_noise": True, "noise_seed": 1, "cfg": 2.0, "positive": ["1", 1], "negative": ["1", 2],
-            "sampler": ["6", 0], "sigmas": ["7", 0], "latent_image": ["5", 0]}},
+            "model": ["1", 0], "add_noise": True, "noise_seed": 1, "cfg": 2.0, "positive": ["1", 1],
+            "negative": ["1", 2], "sampler": ["6", 0], "sigmas": ["7", 0], "latent_image": ["5", 0]}},
         "9": {"class_type": "TinyCheck", "inputs": {"before": ["5", 0], "after": ["8", 0]}},
         "10": {"class_type": "TinyDecode", "inputs": {"samples": ["8", 0]}},
         "11": {"class_type": "PreviewImage", "inputs": {"images": ["10", 0]}},
@@ -431,7 +434,7 @@ def test_the_other_nodes_over_http(server):
         "2": {"class_type": "LoadImageMask", "inputs": {"image": "scratches-mask.png", "channel": "red"}},
         "3": {"class_type": "PaintbackGrowMask", "inputs": {"mask": ["2", 0], "grow": 1}},
         "4": {"class_type": "PaintbackCrop", "inputs": {"image": ["1", 0], "mask": ["3", 0], "context": 16}},
-        "5": {"class_type": "PaintbackEraser", "inputs": {"image": ["4", 0], "mask": ["4", 1], "model": "photo", **eraser}},
+        "5": {"class_type": "PaintbackEraser", "inputs": {"image": ["4", 0], "mask": ["4", 1], **eraser}},
         "6": {"class_type": "PaintbackStitch", "inputs": {"stitch": ["4", 2], "image": ["5", 0]}},
         "7": {"class_type": "PaintbackGrid", "inputs": {"image_1": ["1", 0], "image_2": ["6", 0]}},
         "8": {"class_type": "PreviewImage", "inputs": {"images": ["7", 0]}},
@@ -439,13 +442,20 @@ def test_the_other_nodes_over_http(server):
     assert len(out["8"]["images"]) == 1
 
 
-def test_the_workflows_name_what_there_is(server):
+def test_the_workflows_are_as_they_are_made(pack):
+    for name, made in workflows.made(pack).items():
+        path = PACK / "workflows" / f"{name}.json"
+        assert json.loads(path.read_text()) == made, "run `python -m tests.integrations.workflows`"
+
+
+def test_the_workflows_name_what_there_is(server, pack):
+    """Every node, socket and number of widgets is what this ComfyUI has."""
     known = server.get("/object_info")
-    for path in sorted((PACK / "workflows").glob("*.json")):
-        for node in json.loads(path.read_text())["nodes"]:
-            if node["type"] in ("Note", "MarkdownNote"):
-                continue
-            assert node["type"] in known, (path.name, node["type"])
-            told = known[node["type"]]["input"]
-            names = {**told.get("required", {}), **told.get("optional", {})}
-            assert {one["name"] for one in node["inputs"]} <= set(names), (path.name, node["type"])
+    for name, made in workflows.made(pack).items():
+        for node in made["nodes"]:
+            assert node["type"] in known, (name, node["type"])
+            told = known[node["type"]]
+            names = {**told["input"].get("required", {}), **told["input"].get("optional", {})}
+            assert {one["name"] for one in node["inputs"]} <= set(names), (name, node["type"])
+            assert len(node["outputs"]) <= len(told["output"]), (name, node["type"])
+            assert [one["type"] for one in node["outputs"]] == told["output"][: len(node["outputs"])]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
-from tests.integrations import realcomfy
+# ComfyUI has a package called tests of its own
+spec = importlib.util.spec_from_file_location("realcomfy", Path(__file__).resolve().parents[1] / "realcomfy.py")
+realcomfy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(realcomfy)
 
 SIDE = 8  # pixels of a cell
 
