@@ -119,7 +119,11 @@ def server(folder: Path, packs: dict[str, Path], arguments: tuple[str, ...] = ()
     env = {**os.environ, "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *words], cwd=os.environ["COMFYUI_PATH"], env=env, stdout=log, stderr=subprocess.STDOUT
+            [os.environ.get("COMFYUI_PYTHON", sys.executable), *words],
+            cwd=os.environ["COMFYUI_PATH"],
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             made, end = Server(port), time.monotonic() + 240
