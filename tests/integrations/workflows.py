@@ -45,9 +45,9 @@ class Graph:
             self.links.append([link, source, output, number, slot, type_of["type"]])
             type_of["links"].append(link)
             inputs.append({"name": name, "type": type_of["type"], "link": link})
-        width, height = SIZES.get(kind, (300, 60 + 26 * max(len(widgets), len(sockets), len(types))))
+        width, height = SIZES.get(kind, (300, 60 + 24 * (len(widgets) + max(len(sockets), len(types)))))
         self.nodes.append({
-            "id": number, "type": kind, "pos": [280 * at[0], 120 * at[1]], "size": [min(width, 270), height],
+            "id": number, "type": kind, "pos": [350 * at[0], at[1]], "size": [min(width, 290), height],
             "flags": {}, "order": number - 1, "mode": 0, "inputs": inputs,
             "outputs": [{"name": one, "type": one, "links": [], "slot_index": k} for k, one in enumerate(types)],
             "properties": {"Node name for S&R": kind}, "widgets_values": widgets,
@@ -61,7 +61,12 @@ class Graph:
         return self.add(kind, at, [values.get(name, one[1]["default"]) for name, one in told.items()])
 
     def json(self) -> dict[str, Any]:
-        """What is saved."""
+        """What is saved: the columns side by side, the nodes of each below each other in the order of their rows."""
+        for column in {node["pos"][0] for node in self.nodes}:
+            top = 0
+            for node in sorted((one for one in self.nodes if one["pos"][0] == column), key=lambda one: one["pos"][1]):
+                node["pos"] = [column, top]
+                top += node["size"][1] + 60
         return {
             "last_node_id": len(self.nodes), "last_link_id": len(self.links), "nodes": self.nodes, "links": self.links,
             "groups": [], "config": {}, "extra": {}, "version": 0.4,
