@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -42,53 +43,55 @@ def ways() -> Iterator[tuple[str, Callable[[Array, Array], Array]]]:
         lambda picture, mask: np.rint(inpaint_biharmonic(picture, mask > 0, channel_axis=-1) * 255).astype(np.uint8),
     )
     for quality in ("fast", "good"):
-        yield (
-            f"pb.inpaint, {quality}",
-            lambda picture, mask, quality=quality: pb.inpaint(
-                picture, mask, quality=quality, generator=0, bgr=False
-            ).images[0],
-        )
+        yield f"pb.inpaint, {quality}", partial(_paint, quality)
+
+
+def _paint(quality: Literal["fast", "good"], picture: Array, mask: Array) -> Array:
+    return np.asarray(pb.inpaint(picture, mask, quality=quality, generator=0).images[0])
 
 
 @click.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--names", default=",".join(NAMES), show_default=True, help="Pictures of the gallery.")
-def beside_opencv(out: Path, names: str) -> None:
+@click.option("--shrink", type=click.IntRange(1), default=1, show_default=True, help="Make their sides smaller.")
+def beside_opencv(out: Path, names: str, shrink: int) -> None:
     """Time the gallery, and put the results side by side."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    rows, sheets = [], []
-    pictures = {name: np.asarray(Image.open(GALLERY / f"{name}.jpg").convert("RGB")) for name in names.split(",")}
-    holes = {name: np.asarray(Image.open(GALLERY / f"{name}-mask.png").convert("L")) for name in pictures}
+    pictures, holes = {}, {}
+    for name in names.split(","):
+        with Image.open(GALLERY / f"{name}.jpg") as photo, Image.open(GALLERY / f"{name}-mask.png") as mask:
+            pictures[name] = np.asarray(photo.convert("RGB").reduce(shrink))
+            holes[name] = np.where(np.asarray(mask.convert("L").reduce(shrink)) > 0, 255, 0).astype(np.uint8)
     done = {name: [picture] for name, picture in pictures.items()}
+    sizes = [f"{name}, {one.shape[1]} x {one.shape[0]}" for name, one in pictures.items()]
+    rows = ["| CPU seconds | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for label, call in ways():
+        call(next(iter(pictures.values()))[:96, :96], _somewhere())
         seconds = []
         for name, picture in pictures.items():
-            hole = np.where(holes[name] > 127, 255, 0).astype(np.uint8)
-            if not seconds:
-                call(picture[:96, :96], _somewhere(hole[:96, :96]))
             began = time.process_time()
-            made = call(picture, hole)
+            made = call(picture, holes[name])
             seconds.append(time.process_time() - began)
-            if not np.array_equal(made[hole == 0], picture[hole == 0]):
+            if not np.array_equal(made[holes[name] == 0], picture[holes[name] == 0]):
                 raise ValueError(f"{label} changed {name} outside the mask.")
             done[name].append(made)
         rows.append(f"| {label} | " + " | ".join(f"{one:.2f}" for one in seconds) + " |")
-    sizes = [f"{name}, {one.shape[1]} x {one.shape[0]}" for name, one in pictures.items()]
-    head = ["| CPU seconds | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
-    (out / "times.md").write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
-    for name, made in done.items():
-        down, across = (np.flatnonzero((holes[name] > 127).any(axis)) for axis in (1, 0))
-        top, left = (max(0, int((one[0] + one[-1]) // 2) - 80) for one in (down, across))
-        sheets.append(np.concatenate([one[top : top + 160, left : left + 160] for one in made], axis=1))
-    width = min(sheet.shape[1] for sheet in sheets)
-    Image.fromarray(np.concatenate([sheet[:, :width] for sheet in sheets])).save(out / "beside.jpg", quality=80)
+        (out / "times.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    sheets = []
+    for name, every in done.items():
+        middle = [
+            (int(one[0]) + int(one[-1])) // 2 for one in map(np.flatnonzero, (holes[name].any(1), holes[name].any(0)))
+        ]
+        top, left = (min(max(0, at - 70), side - 140) for at, side in zip(middle, every[0].shape, strict=False))
+        sheets.append(np.concatenate([one[top : top + 140, left : left + 140] for one in every], axis=1))
+    Image.fromarray(np.concatenate(sheets)).save(out / "beside.jpg", quality=75)
     click.echo((out / "times.md").read_text(encoding="utf-8"), nl=False)
 
 
-def _somewhere(hole: Array) -> Array:
+def _somewhere() -> Array:
     """A mask that has a hole, for the call that warms up."""
-    hole = np.zeros_like(hole)
+    hole = np.zeros((96, 96), np.uint8)
     hole[40:44, 40:44] = 255
     return hole
 
