@@ -11,9 +11,9 @@ from paintback.batch import files
 from paintback.batch.job import is_mask_word
 from paintback.batch.names import composed, relative, stem
 
-__all__ = ["Masks", "pictures", "same"]
+__all__ = ["NAMED", "Masks", "pictures", "same"]
 
-_NAMED = re.compile(r"(?P<stem>.+)[_.\- ]masks?[_.\- ]?\d*", re.IGNORECASE)
+NAMED = re.compile(r"(?P<stem>.+)[_.\- ]masks?[_.\- ]?\d*", re.IGNORECASE)
 
 
 def pictures() -> frozenset[str]:
@@ -35,7 +35,7 @@ def named_after(name: str) -> str | None:
     ['x', 'deep/x', 'x', 'x', None, None, None]
     """
     folder, slash, last = name.rpartition("/")
-    found = _NAMED.fullmatch(last)
+    found = NAMED.fullmatch(last)
     return folder + slash + found["stem"] if found else None
 
 

@@ -14,7 +14,7 @@ from paintback.painting.request import Request
 
 __all__ = ["mask"]
 
-KINDS = ("dust", "scratches", "text", "alpha", "colour", "same_as", "object")
+KINDS = ("dust", "scratches", "text", "alpha", "colour", "same_as", "object", "object_at")
 
 
 @click.command(cls=Command)
@@ -27,6 +27,7 @@ KINDS = ("dust", "scratches", "text", "alpha", "colour", "same_as", "object")
 @click.option("--colour", "--color", metavar="#RGB", help="Everything of a colour, as #f00 or red.")
 @click.option("--same-as", metavar="X,Y", help="What has the colour of a pixel and is connected with it.")
 @click.option("--object", "object", metavar="X,Y,W,H", help="What stands out in a box.")
+@click.option("--object-at", metavar="X,Y", help="The object that a pixel belongs to.")
 @click.option(
     "--sensitivity",
     type=float,
@@ -51,7 +52,7 @@ def mask(photo: str, out: Path, sensitivity: float, overwrite: bool, form: Forma
     words = [name if value is True else f"{name}={value}" for name, value in said]
     if not words:
         raise click.UsageError(
-            "say what to find: --dust, --scratches, --text, --alpha, --colour, --same-as or --object."
+            "say what to find: --dust, --scratches, --text, --alpha, --colour, --same-as, --object or --object-at."
         )
     if out.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise click.UsageError(f"{str(out)!r} is no lossless picture's name; give the mask one that ends in .png.")

@@ -22,11 +22,11 @@ from paintback.images.masks import Mask, grow, mask_from_alpha
 from paintback.images.picture import LUMA, Picture
 from paintback.images.resizing import resize_unit
 
-__all__ = ["WORDS", "colour", "dust", "find", "object_in", "same_as", "scratches", "text"]
+__all__ = ["WORDS", "colour", "dust", "find", "object_at", "object_in", "refine", "same_as", "scratches", "text"]
 
 Floats = NDArray[np.float32]
 
-WORDS = ("dust", "scratches", "text", "alpha", "colour=#rrggbb", "same-as=X,Y", "object=X,Y,W,H")
+WORDS = ("dust", "scratches", "text", "alpha", "colour=#rrggbb", "same-as=X,Y", "object=X,Y,W,H", "object-at=X,Y")
 SIDE = 1024  # longer side, in pixels, that lengths below are meant for
 LARGEST = 1536  # longer side at which dust and scratches are looked for
 SPOT = 4.0  # radius of the largest dust
@@ -35,6 +35,7 @@ SHORTEST = 32.0  # length of the shortest scratch
 PIECE = 21.0  # length of the straight pieces that it is made of
 CROWD = 0.03  # part of a picture that scratches may cover before they are compared with each other
 LETTERS = 4  # signs that make a row of print
+BOXES = (0.05, 0.08, 0.125, 0.19, 0.28, 0.4)  # of a picture's longer side: half of the boxes that an object grows into
 ALIKE = 12.0  # distance of colours in CIELAB that are taken for the same
 
 
@@ -72,6 +73,8 @@ def find(words: str, picture: Picture, sensitivity: float = 1.0) -> Mask:
             mask |= same_as(picture, x, y, ALIKE * sensitivity)
         elif name == "object":
             mask |= object_in(picture, *_numbers(word, value, 4))
+        elif name == "object-at":
+            mask |= object_at(picture, *_numbers(word, value, 2))
         else:
             raise PictureError(
                 f"{word!r} cannot be looked for, expected one of {', '.join(WORDS)}, several joined by +; choose one."
@@ -327,11 +330,7 @@ def same_as(picture: Picture, x: int, y: int, distance: float = ALIKE) -> Mask:
     Raises:
         PictureError: no such pixel.
     """
-    height, width = picture.shape
-    if not (0 <= x < width and 0 <= y < height):
-        raise PictureError(
-            f"there is no pixel {x},{y} in {width} x {height}; give X below {width} and Y below {height}."
-        )
+    _check_pixel(picture, x, y)
     lab = _lab(picture)
     labels = _skimage("measure").label(np.linalg.norm(lab - lab[y, x], axis=2) <= distance, connectivity=2)
     return grow(np.asarray(labels == labels[y, x]), 1)
@@ -361,25 +360,132 @@ def object_in(picture: Picture, x: int, y: int, width: int, height: int) -> Mask
             f"the box {x},{y},{width},{height} was given for {columns} x {rows} pixels, expected X,Y,WIDTH,HEIGHT "
             "inside the picture with something around it; correct that."
         )
-    scale = min(1.0, 512 / max(width, height))  # GrabCut takes a second for half a megapixel
     reach = max(16, max(width, height) // 3)
     top, left = max(0, y - reach), max(0, x - reach)
-    crop = picture.to_uint8().pixels[top : y + height + reach, left : x + width + reach]
-    crop = np.ascontiguousarray(np.repeat(crop, 3, axis=2) if picture.grey else crop)
+    scale = min(1.0, 512 / max(width, height))  # GrabCut takes a second for half a megapixel
+    crop = _colours(picture, slice(top, y + height + reach), slice(left, x + width + reach))
     size = (max(8, round(crop.shape[1] * scale)), max(8, round(crop.shape[0] * scale)))
-    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-    box = [round(value * scale) for value in (x - left, y - top, width, height)]
-    kinds = np.zeros(small.shape[:2], np.uint8)
-    cv2.setRNGSeed(0)
-    cv2.grabCut(small, kinds, box, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
-    own = ((kinds == cv2.GC_FGD) | (kinds == cv2.GC_PR_FGD)).astype(np.float32)
-    own = cv2.resize(own, (crop.shape[1], crop.shape[0]), interpolation=cv2.INTER_LINEAR)
+    kinds = np.full(size[::-1], cv2.GC_BGD, np.uint8)
+    first, second = round((y - top) * scale), round((x - left) * scale)
+    kinds[first : first + round(height * scale), second : second + round(width * scale)] = cv2.GC_PR_FGD
     out = np.zeros(picture.shape, bool)
-    out[top : top + own.shape[0], left : left + own.shape[1]] = own > 0.5
+    out[top : top + crop.shape[0], left : left + crop.shape[1]] = _cut(crop, kinds)
+    return _whole(out, width * height, picture)
+
+
+def object_at(picture: Picture, x: int, y: int) -> Mask:
+    """The object that a pixel belongs to: GrabCut in boxes around the pixel, the first that the object lies within.
+
+    Args:
+        picture: where to look.
+        x: column of the pixel.
+        y: row of the pixel.
+
+    Returns:
+        bool (H, W); what was found in the largest box where the object leaves all of them.
+
+    Raises:
+        PictureError: no such pixel.
+    """
+    cv2, measure = _cv2(), _skimage("measure")
+    _check_pixel(picture, x, y)
+    rows, columns = picture.shape
+    out = np.zeros(picture.shape, bool)
+    for share in BOXES:
+        half = max(24, round(share * max(rows, columns)))
+        reach = max(8, half // 3)
+        top, left = max(0, y - half - reach), max(0, x - half - reach)
+        crop = _colours(picture, slice(top, y + half + reach + 1), slice(left, x + half + reach + 1))
+        scale = min(1.0, 288 / max(crop.shape[:2]))
+        size = (max(8, round(crop.shape[1] * scale)), max(8, round(crop.shape[0] * scale)))
+        down, right = np.indices(size[::-1])
+        away = np.hypot(down / scale - (y - top), right / scale - (x - left))
+        inside = np.maximum(abs(down / scale - (y - top)), abs(right / scale - (x - left))) <= half
+        if inside.all():
+            break
+        kinds = np.where(inside, cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
+        kinds[inside & (away <= 0.6 * half)] = cv2.GC_PR_FGD
+        kinds[away <= max(1.0 / scale, 0.06 * half)] = cv2.GC_FGD
+        own = _cut(crop, kinds)
+        labels = measure.label(own)
+        own = labels == labels[y - top, x - left] if own[y - top, x - left] else own
+        out[:] = False
+        out[top : top + own.shape[0], left : left + own.shape[1]] = own
+        frame = np.ones(own.shape, bool)  # of the box; where the picture ends, an object may too
+        above, before = max(0, y - half) - top, max(0, x - half) - left
+        below, after = min(rows, y + half + 1) - top, min(columns, x + half + 1) - left
+        edge = max(2, half // 40)
+        ends = above + edge * (y > half), below - edge * (y + half + 1 < rows)
+        sides = before + edge * (x > half), after - edge * (x + half + 1 < columns)
+        frame[ends[0] : ends[1], sides[0] : sides[1]] = False
+        if (own & frame).sum() <= 0.02 * frame.sum() and own.sum() >= 0.2 * half * half:
+            break
+    return _whole(out, max(64, int(out.sum())), picture)
+
+
+def refine(picture: Picture, mask: Mask, reach: float | None = None) -> Mask:
+    """A mask with its edge moved to the edge of what it covers, by GrabCut in a band around it.
+
+    Args:
+        picture: that the mask is of.
+        mask: (H, W) bool.
+        reach: pixels that the edge may move; None for 12 of a picture of `SIDE`.
+
+    Returns:
+        bool (H, W), with a little around the object, which the hole has to cover.
+    """
+    cv2 = _cv2()
+    reach = 12 * _scale(picture) if reach is None else reach
+    out = mask.copy()
+    for region in _skimage("measure").regionprops(_skimage("measure").label(grow(mask, reach))):
+        rows, columns = (
+            slice(max(0, region.bbox[k] - round(reach)), region.bbox[k + 2] + round(reach)) for k in (0, 1)
+        )
+        own = mask[rows, columns]
+        inner, outer = grow(own, -reach), grow(own, reach)
+        if outer.all() or not own.any():
+            continue
+        crop = _colours(picture, rows, columns)
+        scale = min(1.0, 640 / max(crop.shape[:2]))
+        size = (max(8, round(crop.shape[1] * scale)), max(8, round(crop.shape[0] * scale)))
+        kinds = np.where(own, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        kinds[~outer], kinds[inner] = cv2.GC_BGD, cv2.GC_FGD
+        found = _cut(crop, cv2.resize(kinds, size, interpolation=cv2.INTER_NEAREST))
+        found = grow(inner | (found & outer), 2 * _scale(picture)) & outer
+        out[rows, columns] = (out[rows, columns] & ~own) | found
+    return out
+
+
+def _colours(picture: Picture, rows: slice, columns: slice) -> NDArray[np.uint8]:
+    """A part of a picture as 8 bits of three colours."""
+    part = Picture(np.ascontiguousarray(picture.pixels[rows, columns])).to_uint8().pixels
+    return np.ascontiguousarray(np.repeat(part, 3, axis=2) if picture.grey else part)
+
+
+def _cut(crop: NDArray[np.uint8], kinds: NDArray[np.uint8]) -> Mask:
+    """GrabCut at the size of `kinds`, which says what is known of each pixel; True = the object, at the crop's size."""
+    cv2 = _cv2()
+    small = cv2.resize(crop, kinds.shape[::-1], interpolation=cv2.INTER_AREA)
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, kinds, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    own = ((kinds == cv2.GC_FGD) | (kinds == cv2.GC_PR_FGD)).astype(np.float32)
+    return np.asarray(cv2.resize(own, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5)
+
+
+def _whole(mask: Mask, area: int, picture: Picture) -> Mask:
+    """An object of about an area without specks and holes, and with a little around it."""
     morphology = _skimage("morphology")
-    out = morphology.remove_small_objects(out, max_size=max(4, width * height // 200))
-    out = morphology.remove_small_holes(out, max_size=max(4, width * height // 50))
-    return grow(np.asarray(out), 3 * _scale(picture))
+    mask = morphology.remove_small_objects(mask, max_size=max(4, area // 200))
+    mask = morphology.remove_small_holes(mask, max_size=max(4, area // 50))
+    return grow(np.asarray(mask), 3 * _scale(picture))
+
+
+def _check_pixel(picture: Picture, x: int, y: int) -> None:
+    height, width = picture.shape
+    if not (0 <= x < width and 0 <= y < height):
+        raise PictureError(
+            f"there is no pixel {x},{y} in {width} x {height}; give X below {width} and Y below {height}."
+        )
 
 
 def _top_hat(values: Floats, footprint: NDArray[Any]) -> Floats:

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 from paintback.denoiser import Denoiser, Prediction
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.solvers import SOLVERS, SolverName, further_looks
 from paintback.models.guidance import Guide, find_guidance, load_guidance
 from paintback.schedules import VP, Coordinates, make_grid
@@ -117,6 +117,7 @@ class Aid(Method):
     """
 
     name: ClassVar[str] = "aid"
+    family: ClassVar[Family] = "posterior"
     title: ClassVar[str] = "AID: amortised guidance from a small trained module"
     paper: ClassVar[str] = "arXiv:2605.13010"
     edm_coordinates: ClassVar[Coordinates] = "edm"

@@ -10,7 +10,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +23,31 @@ from paintback.methods.solvers import ancestral_std, ddim
 from paintback.observation import Observation
 from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_grid
 
-__all__ = ["Callback", "Method", "Result", "Run", "State", "Time", "ancestral_std", "ddim", "option"]
+__all__ = [
+    "FAMILIES",
+    "Callback",
+    "Family",
+    "Method",
+    "Result",
+    "Run",
+    "State",
+    "Time",
+    "ancestral_std",
+    "ddim",
+    "option",
+]
 
+Family = Literal["posterior", "projection", "replacement", "langevin", "gradients"]
+FAMILIES: dict[Family, tuple[str, str]] = {  # what people call it, and in plain words what its methods do
+    "posterior": ("Posterior steps", "Each step is drawn from an estimate of what fits the known part."),
+    "projection": (
+        "Corrected predictions",
+        "What the model predicts is corrected until it agrees with the known part.",
+    ),
+    "replacement": ("Replacement", "The known part is put back after every step, and the hole follows it."),
+    "langevin": ("Langevin", "Many small noisy steps let the hole settle into its surroundings; slower."),
+    "gradients": ("Gradients", "The picture follows gradients through the model; slower, and takes more memory."),
+}
 FAINT = 3.0  # noise level sigma / alpha below which pure noise is no likely state of any picture
 Callback = Callable[[int, float, Tensor, Tensor], "bool | None"]
 
@@ -72,6 +95,7 @@ class Method:
 
     Attributes:
         differences: whether it takes small differences of predictions, which 16 bits round away.
+        family: of `FAMILIES`, by which lists of methods are ordered; None for one of its own.
         needs_score: whether it draws by the model's score, which a network with guidance distilled into it lacks.
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
             except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
@@ -82,6 +106,7 @@ class Method:
     """
 
     name: ClassVar[str]
+    family: ClassVar[Family | None] = None
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     takes_operator: ClassVar[bool] = False

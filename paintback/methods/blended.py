@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ddim
+from paintback.methods.base import Family, Method, Run, Time, ddim
 from paintback.methods.known import replace_known
 
 
@@ -31,6 +31,7 @@ class Blended(Method):
     """Blended diffusion; see the head of this file."""
 
     name: ClassVar[str] = "blended"
+    family: ClassVar[Family] = "replacement"
     title: ClassVar[str] = "Blended: deterministic steps, the known part blended back after each"
     paper: ClassVar[str] = "arXiv:2206.02779"
 

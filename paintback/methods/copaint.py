@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ddim, option
 from paintback.methods.linear import misfit, sizes
 from paintback.schedules import Coordinates
 
@@ -50,6 +50,7 @@ class CoPaint(Method):
     """
 
     name: ClassVar[str] = "copaint"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "CoPaint: the state is optimised before every step"
     paper: ClassVar[str] = "arXiv:2304.03322"
     needs_vjp: ClassVar[bool] = True

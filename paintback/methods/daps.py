@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ddim, option
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Daps(Method):
     """
 
     name: ClassVar[str] = "daps"
+    family: ClassVar[Family] = "langevin"
     title: ClassVar[str] = "DAPS: clean samples by ODE and Langevin steps, noised again"
     paper: ClassVar[str] = "arXiv:2407.01521"
 

@@ -29,7 +29,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import travel, travel_cost
 from paintback.methods.linear import project
 
@@ -45,6 +45,7 @@ class Ddnm(Method):
     """
 
     name: ClassVar[str] = "ddnm"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "DDNM: the predicted picture is corrected to agree with y"
     paper: ClassVar[str] = "arXiv:2212.00490"
     takes_operator: ClassVar[bool] = True

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import replace_known
 
 
@@ -37,6 +37,7 @@ class Ddrm(Method):
     """
 
     name: ClassVar[str] = "ddrm"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "DDRM: spectral steps, y mixed in where the state is noisier than it"
     paper: ClassVar[str] = "arXiv:2201.11793"
 

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 
 RHO_MIN = 1e-6
 
@@ -40,6 +40,7 @@ class DiffPir(Method):
     """
 
     name: ClassVar[str] = "diffpir"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "DiffPIR: a proximal data step inside every diffusion step"
     paper: ClassVar[str] = "arXiv:2305.08995"
 

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, option
 from paintback.schedules import Coordinates
 
 Eta = Literal["square", "sqrt", "ddpm", "ddim", "zero"]
@@ -50,6 +50,7 @@ class Ding(Method):
     """
 
     name: ClassVar[str] = "ding"
+    family: ClassVar[Family] = "posterior"
     title: ClassVar[str] = "DING: decoupled guidance, closed-form posterior step"
     paper: ClassVar[str] = "arXiv:2512.18365"
     edm_coordinates: ClassVar[Coordinates] = "flow"

@@ -28,7 +28,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, misfit, observed, unit
 from paintback.schedules import Coordinates
 
@@ -43,6 +43,7 @@ class Dps(Method):
     """
 
     name: ClassVar[str] = "dps"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "DPS: gradient of the residual through the denoiser"
     paper: ClassVar[str] = "arXiv:2209.14687"
     takes_operator: ClassVar[bool] = True

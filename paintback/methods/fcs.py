@@ -49,7 +49,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction, network_dtype
-from paintback.methods.base import Method, Run, Time, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ddim, option
 from paintback.methods.linear import decoded, misfit, observed, sizes
 from paintback.schedules import VP, Coordinates, make_grid
 
@@ -73,6 +73,7 @@ class Fcs(Method):
     """
 
     name: ClassVar[str] = "fcs"
+    family: ClassVar[Family] = "posterior"
     title: ClassVar[str] = "FCS: Jacobian-vector steps by finite differences"
     paper: ClassVar[str] = "arXiv:2410.18804"
     differences: ClassVar[bool] = True

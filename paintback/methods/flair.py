@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import first_picture, project_to_noise
 from paintback.schedules import Coordinates
 
@@ -43,6 +43,7 @@ class Flair(Method):
     """
 
     name: ClassVar[str] = "flair"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "FLAIR: variational flow matching with hard data consistency"
     paper: ClassVar[str] = "arXiv:2506.02680"
     takes_operator: ClassVar[bool] = True

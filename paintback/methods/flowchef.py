@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import LOSSES, Loss, descend
 from paintback.schedules import Coordinates
 
@@ -43,6 +43,7 @@ class FlowChef(Method):
     """
 
     name: ClassVar[str] = "flowchef"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "FlowChef: gradient steps on the picture, along the model's velocity"
     paper: ClassVar[str] = "arXiv:2412.00100"
     takes_operator: ClassVar[bool] = True

@@ -25,7 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import LOSSES, Loss, descend
 from paintback.schedules import Coordinates
 
@@ -41,6 +41,7 @@ class FlowDps(Method):
     """
 
     name: ClassVar[str] = "flowdps"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "FlowDPS: data steps faded out with the noise, part of the noise renewed"
     paper: ClassVar[str] = "arXiv:2503.08136"
     takes_operator: ClassVar[bool] = True

@@ -64,7 +64,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.cycles import Cycles
 from paintback.methods.linear import adjoint, restarted_gradient, sizes
 from paintback.methods.particles import Particles
@@ -96,6 +96,7 @@ class Fmm(Method):
     """
 
     name: ClassVar[str] = "fmm"
+    family: ClassVar[Family] = "posterior"
     title: ClassVar[str] = "FMM: forward moment matching, by finite differences"
     paper: ClassVar[str] = ""
     differences: ClassVar[bool] = True

@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Codec, Prediction
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.known import replace_known
 from paintback.methods.linear import unit
 from paintback.schedules import Coordinates
@@ -86,6 +86,7 @@ class GradPaint(Method):
     """
 
     name: ClassVar[str] = "gradpaint"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "GradPaint: normalised gradient steps towards y and smooth seams"
     paper: ClassVar[str] = "arXiv:2309.09614"
     needs_vjp: ClassVar[bool] = True

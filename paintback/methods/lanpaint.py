@@ -55,7 +55,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import PATHS, Path, missing_std, replace_known
 from paintback.methods.solvers import SOLVERS, further_looks
 from paintback.schedules import VP, Coordinates, make_grid
@@ -92,6 +92,7 @@ class LanPaint(Method):
     """
 
     name: ClassVar[str] = "lanpaint"
+    family: ClassVar[Family] = "langevin"
     title: ClassVar[str] = "LanPaint: bidirectionally guided Langevin dynamics inside every step"
     paper: ClassVar[str] = "arXiv:2502.03491"
     needs_score: ClassVar[bool] = True

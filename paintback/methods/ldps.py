@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, decoded, misfit, observed, picture_observation, unit
 from paintback.schedules import Coordinates
 
@@ -36,6 +36,7 @@ class Ldps(Method):
     """
 
     name: ClassVar[str] = "ldps"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "LDPS: DPS with the decoder inside the residual"
     paper: ClassVar[str] = "arXiv:2307.00619"
     takes_operator: ClassVar[bool] = True

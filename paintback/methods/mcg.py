@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.known import replace_known
 from paintback.methods.linear import misfit
 from paintback.schedules import Coordinates
@@ -38,6 +38,7 @@ class Mcg(Method):
     """
 
     name: ClassVar[str] = "mcg"
+    family: ClassVar[Family] = "replacement"
     title: ClassVar[str] = "MCG: manifold-constrained gradient and replacement"
     paper: ClassVar[str] = "arXiv:2206.00941"
     needs_vjp: ClassVar[bool] = True

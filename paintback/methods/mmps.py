@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, conjugate_gradient, gmres, misfit
 from paintback.schedules import Coordinates
 
@@ -51,6 +51,7 @@ class Mmps(Method):
     """
 
     name: ClassVar[str] = "mmps"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "MMPS: conditional mean under the denoiser's own covariance"
     paper: ClassVar[str] = "arXiv:2405.13712"
     takes_operator: ClassVar[bool] = True

@@ -23,7 +23,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import LOSSES, Loss, descend
 
 
@@ -38,6 +38,7 @@ class Mpgd(Method):
     """
 
     name: ClassVar[str] = "mpgd"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "MPGD: guidance of the predicted picture"
     paper: ClassVar[str] = "arXiv:2311.16424"
     takes_operator: ClassVar[bool] = True

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, conjugate_gradient, decoded, misfit, picture_observation, unit
 from paintback.schedules import Coordinates
 
@@ -47,6 +47,7 @@ class P2l(Method):
     """
 
     name: ClassVar[str] = "p2l"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "P2L: latent DPS with a tuned prompt and a projection"
     paper: ClassVar[str] = "arXiv:2310.01110"
     takes_operator: ClassVar[bool] = True

@@ -33,7 +33,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import conjugate_gradient, misfit
 from paintback.schedules import Coordinates
 
@@ -50,6 +50,7 @@ class Pigdm(Method):
     """
 
     name: ClassVar[str] = "pigdm"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "PiGDM: pseudo-inverse guidance"
     paper: ClassVar[str] = "OpenReview:9_gsMA8MRKQ"
     takes_operator: ClassVar[bool] = True

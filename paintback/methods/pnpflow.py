@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import descend, first_picture
 
 
@@ -37,6 +37,7 @@ class PnpFlow(Method):
     """
 
     name: ClassVar[str] = "pnpflow"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "PnP-Flow: data step, fresh noise, denoise, average"
     paper: ClassVar[str] = "arXiv:2410.02423"
     takes_operator: ClassVar[bool] = True

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, decoded, misfit, picture_observation, unit
 from paintback.schedules import Coordinates
 
@@ -39,6 +39,7 @@ class Psld(Method):
     """
 
     name: ClassVar[str] = "psld"
+    family: ClassVar[Family] = "gradients"
     title: ClassVar[str] = "PSLD: latent DPS with a gluing term"
     paper: ClassVar[str] = "arXiv:2307.00619"
     takes_operator: ClassVar[bool] = True

@@ -34,7 +34,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import correction, first_picture
 
 
@@ -50,6 +50,7 @@ class RedDiff(Method):
     """
 
     name: ClassVar[str] = "reddiff"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "RED-diff: variational, Adam on the picture"
     paper: ClassVar[str] = "arXiv:2305.04391"
     takes_operator: ClassVar[bool] = True

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.known import replace_known, travel, travel_cost
 from paintback.methods.linear import project
 
@@ -39,6 +39,7 @@ class RePaint(Method):
     """
 
     name: ClassVar[str] = "repaint"
+    family: ClassVar[Family] = "replacement"
     title: ClassVar[str] = "RePaint: replacement with resampling"
     paper: ClassVar[str] = "arXiv:2201.09865"
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import PATHS, Path, replace_known
 from paintback.methods.solvers import SOLVERS, SolverName, further_looks
 from paintback.schedules import VP, make_grid
@@ -44,6 +44,7 @@ class Replacement(Method):
     """
 
     name: ClassVar[str] = "replacement"
+    family: ClassVar[Family] = "replacement"
     title: ClassVar[str] = "Replacement: the known part is the noised observation"
     paper: ClassVar[str] = "arXiv:2011.13456"
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import correction, project_to_noise
 
 
@@ -43,6 +43,7 @@ class ReSample(Method):
     """
 
     name: ClassVar[str] = "resample"
+    family: ClassVar[Family] = "projection"
     title: ClassVar[str] = "ReSample: hard data consistency and stochastic resampling"
     paper: ClassVar[str] = "arXiv:2307.08123"
     takes_operator: ClassVar[bool] = True

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import PATHS, Path, replace_known
 from paintback.methods.solvers import SOLVERS
 from paintback.schedules import Coordinates
@@ -47,6 +47,7 @@ class Tfg(Method):
     """
 
     name: ClassVar[str] = "tfg"
+    family: ClassVar[Family] = "langevin"
     title: ClassVar[str] = "TFG: plain Langevin dynamics of the unknown part inside every step"
     paper: ClassVar[str] = "OpenReview AC1QLOJK7l"
 

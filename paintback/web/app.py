@@ -26,13 +26,14 @@ from pydantic_core import from_json
 from paintback import __version__
 from paintback.images.errors import PictureError
 from paintback.painting.request import ALPHA, MASK_KINDS, sentence
-from paintback.web import schemas
+from paintback.web import schemas, tools
 from paintback.web.config import Config
-from paintback.web.preview import Progress
+from paintback.web.preview import Progress, cost
 from paintback.web.schemas import ID, JobRequest, JobView, Options, PictureView, Problem
 from paintback.web.security import Guard
 from paintback.web.store import FINISHED, NoRoomError, QueueFullError, Store, writing
-from paintback.web.worker import Worker, describe, read, wish
+from paintback.web.tools import FindRequest, PlanView, Reader
+from paintback.web.worker import Worker, describe, one_of, read, wish
 
 __all__ = ["make_app"]
 
@@ -131,10 +132,24 @@ def make_app(config: Config) -> FastAPI:
     unfit_mask: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "It is no such mask."}}
     app.add_api_route("/api/pictures/{picture}/mask", api.mask, tags=["pictures"], response_class=Response,
                       summary="As a mask: white is repainted", responses={**view, **unfit_mask})  # fmt: skip
+    app.add_api_route("/api/pictures/{picture}/small", api.small, tags=["pictures"], response_class=Response,
+                      summary="For a list: 320 pixels, WebP",
+                      responses={200: {"content": {"image/webp": binary}}, **missing})  # fmt: skip
+    app.add_api_route("/api/pictures/{picture}/find", api.find, methods=["POST"], tags=["pictures"],
+                      response_class=Response, summary="Find what is to be repainted",
+                      responses={**view, **long, 409: {"model": Problem, "description": "It is not there."}})  # fmt: skip
+    app.add_api_route("/api/models/{model}/load", api.load, methods=["POST"], status_code=202, tags=["page"],
+                      response_class=Response, summary="Load a model beforehand", responses=missing)  # fmt: skip
+    app.add_api_route("/api/plans", api.plan, methods=["POST"], tags=["jobs"],
+                      summary="What a job would take, without asking for it",
+                      responses={**missing, **slow, **unfit, **long}, openapi_extra={"requestBody": JOB})  # fmt: skip
+    app.add_api_route("/api/archive", api.archive, tags=["jobs"], response_class=StreamingResponse,
+                      summary="The results of several jobs, as a ZIP file",
+                      responses={200: {"content": {"application/zip": binary}}, **missing})  # fmt: skip
     app.add_api_route("/api/jobs", api.add_job, methods=["POST"], status_code=201, tags=["jobs"], summary="Ask for one",
                       responses={**missing, **slow, **unfit, **long, **many, **no_room},
                       openapi_extra={"requestBody": JOB})  # fmt: skip
-    app.add_api_route("/api/jobs", api.jobs, tags=["jobs"], summary="The newest 50")
+    app.add_api_route("/api/jobs", api.jobs, tags=["jobs"], summary="The newest, or those before one")
     app.add_api_route("/api/jobs/{job}", api.job, tags=["jobs"], summary="One job, its results and how far it is",
                       responses=missing)  # fmt: skip
     app.add_api_route("/api/jobs/{job}", api.remove, methods=["DELETE"], status_code=204, tags=["jobs"],
@@ -172,6 +187,7 @@ class _Api:
         self.streams: Counter[str] = Counter()
         self.closing = False
         self._decoding = CapacityLimiter(TOGETHER)  # of threads of their own, so that all others stay free
+        self._reader = Reader()
         self._options: Options | None = None
         self._options_lock = threading.Lock()
 
@@ -318,16 +334,84 @@ class _Api:
         headers = {"x-remark": quote(remark)} if remark else {}
         return Response(data, media_type="image/png", headers=headers)
 
+    async def small(self, picture: PictureId) -> Response:
+        """The picture small."""
+        path = self.store.path(self._row(picture)["id"])
+        data, media = await to_thread.run_sync(tools.small, path, limiter=self._decoding)
+        headers = {"cache-control": "private, max-age=86400, immutable"}
+        return Response(data, media_type=media, headers=headers)
+
+    async def find(self, picture: PictureId, asked: FindRequest) -> Response:
+        """A mask of what is found in the picture, white where it is to be repainted."""
+        from paintback.images import read_mask
+
+        path = self.store.path(self._row(picture)["id"])
+        mask = None if asked.mask is None else self.store.path(self._row(asked.mask)["id"])
+
+        def work() -> bytes:
+            return tools.find(self._reader(path), asked, None if mask is None else read_mask(mask))
+
+        try:
+            data = await to_thread.run_sync(work, limiter=self._decoding)
+        except PictureError as error:
+            raise HTTPException(409, str(error)[:1].upper() + str(error)[1:]) from None
+        return Response(data, media_type="image/png")
+
     # jobs
+
+    def load(self, model: Annotated[str, Path(max_length=300, description="A name of the list.")]) -> Response:
+        """Loads a model, where the server has nothing else to do."""
+        if model not in self.config.models:
+            raise HTTPException(404, f"There is no model {model!r} here.")
+        for worker in self.workers:
+            worker.want(model)
+        return Response(status_code=202)
+
+    async def plan(self, request: Request) -> PlanView:
+        """What a job would take: its evaluations, and its seconds by the speed that was measured on this machine."""
+        data = await self._job_data(request)
+        return await to_thread.run_sync(self._plan, data, limiter=self._decoding)
+
+    def _plan(self, data: bytes) -> PlanView:
+        try:
+            job = self._complete(self._parse(data))
+            asked = wish(self.store, job.model_dump(mode="json"), self.config)
+            picture, hole, bare = read(asked, self._reader)
+            inpainter = self.workers[0].planner(job.model) if self.workers else None
+            if inpainter is None:  # what a pipeline does only it can say, and it may be at work
+                return PlanView(seconds=None, evaluations=None, vjps=None, steps=None, ahead=self.store.alive())
+            one, speed = inpainter.plan(picture, hole, request=one_of(bare, 1)), self.store.speed(job.model)
+        except ValueError as error:
+            raise HTTPException(409, str(error).replace(str(self.store.files), "")) from None
+        return PlanView(
+            seconds=None if speed is None else round(job.samples * speed * cost(one), 2),
+            evaluations=job.samples * one.evaluations,
+            vjps=job.samples * one.vjps,
+            steps=job.samples * one.steps,
+            ahead=self.store.alive(),
+        )
+
+    def archive(
+        self, jobs: Annotated[str, Query(max_length=40_000, pattern=r"^[0-9a-f]{32}(,[0-9a-f]{32})*$")]
+    ) -> StreamingResponse:
+        """The results of jobs, named by commas between their ids, as one file."""
+        pictures = [output["picture"] for job in jobs.split(",") for output in self._job_row(job)["outputs"]]
+        files = [(self._row(picture)["name"], self.store.path(picture)) for picture in pictures]
+        headers = {"content-disposition": 'attachment; filename="paintback.zip"'}
+        return StreamingResponse(tools.archive(files), media_type="application/zip", headers=headers)
 
     async def add_job(self, request: Request) -> JobView:
         """Puts a job into the queue. What is left open is filled in and comes back: method, fields, steps, seed."""
-        most = self.config.limits.body_bytes
-        large = f"The job is longer than {most} bytes, which is all that one may be; send pictures by /api/pictures."
-        data = b"".join([block async for block in _body(request, most, large)])
+        data = await self._job_data(request)
         return await to_thread.run_sync(self._take_job, data, _client(request), limiter=self._decoding)
 
-    def _take_job(self, data: bytes, client: str) -> JobView:
+    async def _job_data(self, request: Request) -> bytes:
+        most = self.config.limits.body_bytes
+        large = f"The job is longer than {most} bytes, which is all that one may be; send pictures by /api/pictures."
+        return b"".join([block async for block in _body(request, most, large)])
+
+    def _parse(self, data: bytes) -> JobRequest:
+        """A job's JSON, whose pictures are here."""
         try:
             said = from_json(data, allow_inf_nan=False)
             if not isinstance(said, dict):
@@ -337,10 +421,14 @@ class _Api:
             raise HTTPException(422, sentence(error, JobRequest)) from None
         except ValueError as error:
             raise HTTPException(422, f"The job is not JSON ({error}); send an object with photo and mask.") from None
-        self._check_room()
         for picture in (job.photo, None if job.mask == ALPHA else job.mask):
             if picture is not None:
                 self._row(picture)
+        return job
+
+    def _take_job(self, data: bytes, client: str) -> JobView:
+        job = self._parse(data)
+        self._check_room()
         try:
             complete = self._complete(job)
             self._check(complete)
@@ -418,7 +506,7 @@ class _Api:
             raise ValueError(f"With what is added it is more than {limits.side} pixels long; add less.")
         if job.mask is None and not any(job.outpaint):
             raise ValueError("There is neither a mask nor anything to add around the picture; give one of them.")
-        picture, hole, bare = read(wish(self.store, job.model_dump(mode="json"), self.config))
+        picture, hole, bare = read(wish(self.store, job.model_dump(mode="json"), self.config), self._reader)
         if self.workers:
             self.workers[0].check_time(bare, picture, hole, job.samples)
 
@@ -432,9 +520,13 @@ class _Api:
         """A job as it is now."""
         return schemas.job_view(self._job_row(job), self.progress.get(job))
 
-    def jobs(self) -> list[JobView]:
+    def jobs(
+        self,
+        before: Annotated[str | None, Query(pattern=ID, description="Only those asked for before this one.")] = None,
+        most: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> list[JobView]:
         """The newest jobs, newest first."""
-        return [schemas.job_view(row, self.progress.get(row["id"])) for row in self.store.jobs()]
+        return [schemas.job_view(row, self.progress.get(row["id"])) for row in self.store.jobs(most, before)]
 
     def stop(self, job: JobId) -> JobView:
         """Stops a job: one that waits never runs, one that runs keeps the last prediction. An ended one stays."""

@@ -157,6 +157,7 @@ class MethodView(BaseModel):
     """A method."""
 
     name: str
+    family: str | None
     title: str
     paper: str
     gradients: bool = Field(description="Whether it needs gradients through the network, which take time and memory.")
@@ -188,11 +189,21 @@ class LimitsView(BaseModel):
     steps: int = MOST
 
 
+class FamilyView(BaseModel):
+    """Methods that are much alike."""
+
+    name: str
+    title: str
+    help: str = Field(description="What they do, in plain words.")
+
+
 class Options(BaseModel):
     """What there is to choose from."""
 
     version: str
     models: list[ModelView]
+    families: list[FamilyView] = Field(description="Of methods, in the order in which they are offered.")
+    mask_names: str = Field(description="What a mask's name without its suffix is like, its picture's as `stem`.")
     methods: list[MethodView]
     entries: list[EntryView] = Field(description="Of a job, in the order in which they are offered.")
     limits: LimitsView
@@ -201,6 +212,8 @@ class Options(BaseModel):
 def options(config: Config) -> Options:
     """What there is to choose from; torch is imported."""
     from paintback import __version__, methods
+    from paintback.batch.pairs import NAMED
+    from paintback.methods.base import FAMILIES
     from paintback.models.catalogue import recommended
 
     models = []
@@ -222,6 +235,7 @@ def options(config: Config) -> Options:
     kinds = [
         MethodView(
             name=kind.name,
+            family=kind.family,
             title=kind.title,
             paper=kind.paper,
             gradients=kind.needs_vjp,
@@ -231,7 +245,15 @@ def options(config: Config) -> Options:
         for kind in methods.types().values()
     ]
     limits = {name: getattr(config.limits, name) for name in LimitsView.model_fields if name != "steps"}
-    return Options(version=__version__, models=models, methods=kinds, entries=entries(), limits=LimitsView(**limits))
+    return Options(
+        version=__version__,
+        models=models,
+        families=[FamilyView(name=name, title=title, help=line) for name, (title, line) in FAMILIES.items()],
+        mask_names=NAMED.pattern.replace("(?P<", "(?<"),  # as JavaScript writes it
+        methods=kinds,
+        entries=entries(),
+        limits=LimitsView(**limits),
+    )
 
 
 def entries() -> list[EntryView]:

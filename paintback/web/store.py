@@ -450,9 +450,15 @@ class Store:
         row = self._one("SELECT * FROM jobs WHERE id=?", job)
         return None if row is None else self._with_outputs(row)
 
-    def jobs(self, most: int = 50) -> list[dict[str, Any]]:
-        """The newest jobs, newest first."""
-        return [self._with_outputs(row) for row in self._all("SELECT * FROM jobs ORDER BY number DESC LIMIT ?", most)]
+    def jobs(self, most: int = 50, before: str | None = None) -> list[dict[str, Any]]:
+        """The newest jobs, newest first; with `before`, those that were asked for before that one."""
+        query = "SELECT * FROM jobs WHERE number < coalesce((SELECT number FROM jobs WHERE id=?), 1 << 62)"
+        rows = self._all(f"{query} ORDER BY number DESC LIMIT ?", before, most)
+        return [self._with_outputs(row) for row in rows]
+
+    def alive(self) -> int:
+        """How many jobs wait or run."""
+        return int(self._all("SELECT count(*) AS n FROM jobs WHERE state IN ('waiting', 'running')")[0]["n"])
 
     def _with_outputs(self, row: dict[str, Any]) -> dict[str, Any]:
         outputs = self._all("SELECT number, picture, seed, about FROM outputs WHERE job=? ORDER BY number", row["id"])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "describe", "one_of", "read", "wish"]
 
+FIRST = "photo"  # loaded before anybody asks: what a job without a model is painted with
 LOADED = 2  # models that a worker keeps
 IDLE = 5.0  # seconds between looks at the queue that nobody asked for
 FULL = 1.0  # seconds between attempts to write on a full disk
@@ -74,8 +75,12 @@ def wish(store: Store, request: dict[str, Any], config: Config) -> Request:
     return Request.parse({**known, **files})
 
 
-def read(request: Request) -> tuple[Picture, Mask, Request]:
+def read(request: Request, reader: Callable[[str], Picture] | None = None) -> tuple[Picture, Mask, Request]:
     """The picture and the hole as they are painted, and the request without what has been done to them.
+
+    Args:
+        request: with files.
+        reader: reads the picture; None for `read_picture`.
 
     Raises:
         ValueError: for files that cannot be used, or a mask that leaves nothing to do.
@@ -84,7 +89,7 @@ def read(request: Request) -> tuple[Picture, Mask, Request]:
     from paintback.painting.sheet import prepare
 
     request.check_files()
-    picture, hole = prepare(read_picture(str(request.photo)), request.mask, request)
+    picture, hole = prepare((reader or read_picture)(str(request.photo)), request.mask, request)
     return picture, hole, request.with_(photo=None, mask=None, mask_is=None, outpaint=(0, 0, 0, 0), grow=0.0)
 
 
@@ -109,6 +114,12 @@ class Worker(threading.Thread):
         self.store, self.config, self.progress = store, config, progress
         self._wake, self._closing, self._prepared = threading.Event(), False, False
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
+        self._wanted: str | None = FIRST if FIRST in config.models else next(iter(config.models), None)
+
+    def want(self, model: str) -> None:
+        """Somebody will ask for this model soon; it is loaded where nothing else is to be done."""
+        self._wanted = model
+        self._wake.set()
 
     def wake(self) -> None:
         """There is a new job, or one is to stop."""
@@ -137,6 +148,7 @@ class Worker(threading.Thread):
                 self._wake.wait(FULL)
                 continue
             if row is None:
+                self._warm()
                 self._wake.wait(IDLE)
                 continue
             try:
@@ -159,7 +171,7 @@ class Worker(threading.Thread):
         self._when_there_is_room(lambda: self.store.finish(row["id"], *ended), self.progress.get(row["id"]))
 
     def _prepare(self) -> None:
-        """Imports torch, and loads the first model before anybody waits for it."""
+        """Imports torch, before anybody waits for it."""
         if self._prepared:
             return
         self._ready()
@@ -168,8 +180,37 @@ class Worker(threading.Thread):
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         self._prepared = True
-        with suppress(ValueError):  # a model that cannot be loaded is told to whoever asks for it
-            self.load(next(iter(self.config.models)))
+
+    def _warm(self) -> None:
+        """Loads the model that will be asked for, and times it where that was never done: a second or two."""
+        model, self._wanted = self._wanted, None
+        if model is None:
+            return
+        try:
+            inpainter = self.load(model)
+            if self.planner(model) is not None and self.store.speed(model) is None:
+                self._time(model, inpainter)
+        except ValueError:  # a model that cannot be loaded is told to whoever asks for it
+            pass
+        except Exception:
+            log.exception("The model %r could not be made ready.", model)
+
+    def _time(self, model: str, inpainter: Inpainter) -> None:
+        """Learns what a pixel costs from a small hole in an empty picture."""
+        import numpy as np
+
+        hole = np.zeros((128, 128), bool)
+        hole[48:80, 48:80] = True
+        plan = inpainter.plan(np.full((128, 128, 3), 0.5, np.float32), hole, request=Request(model=model))
+        speed = inpainter.speed(plan)
+        if speed is not None:
+            self._learn(model, plan.seconds(speed) / cost(plan))
+
+    def planner(self, model: str) -> Inpainter | None:
+        """The loaded model, where another thread may ask it for plans: one of pixels."""
+        from paintback.models.catalogue import find
+
+        return self._loaded.get(model) if find(self.config.models[model].source) is not None else None
 
     def _when_there_is_room(
         self, work: Callable[[], _T], progress: Progress | None, given_up: Callable[[], bool] = lambda: False
@@ -302,10 +343,8 @@ class Worker(threading.Thread):
         Raises:
             ValueError: saying how long it would take.
         """
-        from paintback.models.catalogue import find
-
-        inpainter = self._loaded.get(bare.model)
-        if inpainter is not None and find(self.config.models[bare.model].source) is not None:
+        inpainter = self.planner(bare.model)
+        if inpainter is not None:
             self._refuse_late(bare.model, samples * cost(inpainter.plan(picture, hole, request=one_of(bare, 1))))
 
     def _learn(self, model: str, seconds: float) -> None:

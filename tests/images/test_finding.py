@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from paintback.images import Picture, PictureError, lines, read_mask
-from paintback.images.finding import colour, dust, find, object_in, same_as, scratches, text
+from paintback.images import Picture, PictureError, grow, lines, read_mask
+from paintback.images.finding import colour, dust, find, object_at, object_in, refine, same_as, scratches, text
 
 pytest.importorskip("skimage")
 pytest.importorskip("cv2")
@@ -136,3 +136,34 @@ def test_large_scans_are_scaled():
     picture = Picture(photo)
     assert scratches(picture)[501:505, 220:1480].all()
     assert dust(picture)[spot].mean() > 0.95
+
+
+def ellipse(photo):
+    """Paints an object, and says where."""
+    y, x = np.indices(photo.shape[:2])
+    truth = np.hypot((y - 100) / 40, (x - 130) / 30) <= 1
+    photo[truth] = np.stack([200 - y[truth] // 2, 60 + x[truth] // 4, 0 * y[truth] + 40], -1)
+    return truth
+
+
+@few
+@given(st.sampled_from([(130, 100), (120, 80), (145, 115), (130, 70)]))
+def test_the_object_at_a_pixel(at):
+    photo = plain()
+    truth = ellipse(photo)
+    mask = object_at(Picture(photo), *at)
+    assert (mask & truth).sum() / truth.sum() > 0.8
+    assert (mask & ~ndimage.binary_dilation(truth, iterations=5)).sum() == 0
+    np.testing.assert_array_equal(mask, find(f"object-at={at[0]},{at[1]}", Picture(photo)))
+    with pytest.raises(PictureError, match="no pixel 260,0"):
+        object_at(Picture(photo), 260, 0)
+
+
+@pytest.mark.parametrize("by", [-6, 6])
+def test_the_edge_of_a_rough_mask_is_moved_to_the_object(by):
+    photo = plain()
+    truth = ellipse(photo)
+    mask = refine(Picture(photo), grow(truth, by))
+    assert (mask & truth).sum() / truth.sum() > 0.99
+    assert (mask & ~ndimage.binary_dilation(truth, iterations=4)).sum() == 0
+    assert not refine(Picture(photo), np.zeros_like(truth)).any()

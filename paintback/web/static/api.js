@@ -25,9 +25,21 @@ export function upload(blob, name) {
   return json(`/api/pictures?name=${encodeURIComponent(name)}`, { method: "POST", body: blob, headers: { "content-type": type } });
 }
 
-export function addJob(job) {
-  return json("/api/jobs", { method: "POST", body: JSON.stringify(job), headers: { "content-type": "application/json" } });
-}
+export const addJob = (job) => json("/api/jobs", posted(job));
+
+const posted = (body) => ({ method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } });
+
+export const jobs = (before = null, most = 50) => json(`/api/jobs?most=${most}${before ? `&before=${before}` : ""}`);
+export const removeJob = (id) => call(`/api/jobs/${id}`, { method: "DELETE" });
+export const load = (model) => call(`/api/models/${encodeURIComponent(model)}/load`, { method: "POST" });
+export const smallUrl = (id) => `/api/pictures/${id}/small`;
+export const archiveUrl = (ids) => `/api/archive?jobs=${ids.join(",")}`;
+
+/** What a job would take: {seconds, evaluations, ahead}. */
+export const plan = (job) => json("/api/plans", posted(job));
+
+/** What is found in a picture, as a PNG: white on black. */
+export const find = async (id, asked) => (await call(`/api/pictures/${id}/find`, posted(asked))).blob();
 
 export const job = (id) => json(`/api/jobs/${id}`);
 export const stop = (id) => json(`/api/jobs/${id}/stop`, { method: "POST" });

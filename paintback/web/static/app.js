@@ -1,18 +1,29 @@
 // The page: brings the picture, the settings, the server and the results together.
 
 import * as api from "./api.js";
-import { $, announce, capital, clamp, hush, spoken, toast } from "./dom.js";
+import { Batch } from "./batch.js";
+import { $, announce, ask, capital, clamp, hush, pick, save, spoken, toast } from "./dom.js";
+import { Drawer } from "./drawer.js";
 import { Editor, TOOLS } from "./editor.js";
+import { fill } from "./fill.js";
+import { History } from "./history.js";
+import { Mask } from "./mask.js";
 import { Panel } from "./panel.js";
 import { Results } from "./results.js";
-import { forgetJob, keep, keepJob, recall } from "./session.js";
+import { forgetJob, keep, keepJob, recall, recalled } from "./session.js";
 
 const editor = new Editor($("canvas"));
 const panel = new Panel();
 const results = new Results();
-const doc = { picture: null, maskBlob: null };
+const history = new History();
+const doc = { picture: null, sent: null, mask: { id: null, version: -1, of: null } }; // `sent` resolves to the picture once the server has it
+const LONG = 60; // seconds from which on a run is asked about
 let running = null; // {jobs, stopped}
-const ready = api.options().then((offers) => panel.fill(offers)).catch((error) => toast(error.message, { bad: true }));
+let tab = "paint";
+panel.chosen = (model) => { api.load(model).catch(() => {}); estimate(); }; // loaded before it is asked for
+const ready = api.options().then((offers) => { panel.fill(offers); batch.names = new RegExp(`^${offers.mask_names}$`, "i"); }).catch((error) => toast(error.message, { bad: true }));
+const batch = new Batch({ settings: () => panel.jobs()[0], guarded, busy: (on, text, share) => batchBusy(on, text, share), changed: () => tell() });
+const drawer = new Drawer({ open: openJob, guarded, removed: (id) => { results.remove(results.tiles.filter(({ job }) => job.id === id)); forgetJob(id); } });
 
 // opening
 
@@ -27,30 +38,62 @@ async function guarded(work) {
 
 async function openFile(file, name = file.name || "pasted.png") {
   if (running) return toast("A run is going on; stop it or wait for it, then open another picture.");
+  const before = { ...doc, bitmap: editor.picture, mask: editor.mask, frame: { ...editor.frame } };
   $("picture-name").textContent = `Opening ${name} …`;
+  const sent = api.upload(file, name);
+  const bitmap = await createImageBitmap(file).catch(() => null); // shown at once where the browser can; the server looks at it meanwhile
   const opened = await guarded(async () => {
-    const picture = await api.upload(file, name);
+    if (bitmap) place({ id: null, name, width: bitmap.width, height: bitmap.height }, bitmap, sent);
+    let picture;
+    try {
+      picture = await sent;
+    } catch (error) {
+      if (bitmap && before.picture) place(before.picture, before.bitmap, before.sent, before.mask, before.frame);
+      else if (bitmap) leave();
+      throw error;
+    }
     await ready;
     if (picture.settings?.method) return restore(picture);
-    await openPicture(picture, file);
+    if (bitmap && bitmap.width === picture.width && bitmap.height === picture.height && doc.sent === sent) {
+      doc.picture = picture;
+      keep({ picture: picture.id });
+      keepMask();
+    } else await openPicture(picture);
     return picture;
   });
-  if (!opened) $("picture-name").textContent = doc.picture?.name ?? "";
+  if (!opened) $("picture-name").textContent = doc.picture ? titled(doc.picture) : "";
   return opened;
 }
 
-/** Shows a picture that the server has; `file` saves getting it again. */
-async function openPicture(picture, file = null) {
-  let bitmap = file && (await createImageBitmap(file).catch(() => null));
-  if (!bitmap || bitmap.width !== picture.width || bitmap.height !== picture.height) bitmap = await api.bitmap(picture.id, true);
+const titled = ({ name, width, height }) => `${name}, ${width} × ${height}`;
+
+/** Puts a picture on the stage; its mask is empty unless one is given. */
+function place(picture, bitmap, sent, mask, frame) {
   closeResult();
-  doc.picture = picture;
+  Object.assign(doc, { picture, sent, mask: { id: null, version: -1, of: null } });
   keep({ picture: picture.id, mask: null, frame: null });
   $("welcome").hidden = true;
-  $("picture-name").textContent = `${picture.name}, ${picture.width} × ${picture.height}`;
-  editor.open(bitmap);
-  setSize(Math.max(8, Math.round(Math.min(bitmap.width, bitmap.height) / 16)));
+  $("picture-name").textContent = titled(picture);
+  $("stage").style.setProperty("--aspect", `${picture.width} / ${picture.height}`);
+  if (!mask) history.forget();
+  editor.open(bitmap, mask, frame);
+  if (!mask) setSize(Math.max(8, Math.round(Math.min(bitmap.width, bitmap.height) / 16)));
   hush();
+  setTab("paint");
+}
+
+/** Takes away a picture that the server does not want. */
+function leave() {
+  Object.assign(doc, { picture: null, sent: null });
+  editor.picture = editor.mask = null;
+  history.forget();
+  $("welcome").hidden = false;
+  editor.draw();
+}
+
+/** Shows a picture that the server has. */
+async function openPicture(picture) {
+  place(picture, await api.bitmap(picture.id, true), Promise.resolve(picture));
 }
 
 /** A PNG of Paintback came back: its settings, and its picture and mask where the server still has them. */
@@ -74,13 +117,7 @@ async function restore(picture) {
   return original;
 }
 
-function pick(input, run) {
-  input.value = "";
-  input.onchange = () => { if (input.files[0]) run(input.files[0]); };
-  input.click();
-}
-
-const pickPicture = () => pick($("file"), (file) => openFile(file));
+const pickPicture = () => pick($("file"), ([file]) => openFile(file));
 $("open").addEventListener("click", pickPicture);
 $("open-too").addEventListener("click", pickPicture);
 $("example").addEventListener("click", () => guarded(async () => {
@@ -94,14 +131,16 @@ for (const name of ["dragenter", "dragover"]) {
   addEventListener(name, (event) => {
     if (![...event.dataTransfer.types].includes("Files")) return;
     event.preventDefault();
-    $("stage").classList.add("dropping");
+    $(tab === "batch" ? "batch" : "stage").classList.add("dropping");
   });
 }
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("stage").classList.remove("dropping"); });
+const undrop = () => { for (const id of ["stage", "batch"]) $(id).classList.remove("dropping"); };
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) undrop(); });
 addEventListener("drop", (event) => {
-  $("stage").classList.remove("dropping");
+  undrop();
   event.preventDefault();
-  if (event.dataTransfer.files[0]) openFile(event.dataTransfer.files[0]);
+  if (tab === "batch") batch.dropped(event.dataTransfer);
+  else if (event.dataTransfer.files[0]) openFile(event.dataTransfer.files[0]);
 });
 addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
@@ -114,6 +153,8 @@ function setTool(tool) {
   if (results.selected) closeResult();
   editor.cancel();
   editor.tool = tool;
+  $("reach-label").hidden = tool !== "wand";
+  $("size-label").hidden = tool === "wand";
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
   editor.draw();
 }
@@ -135,12 +176,12 @@ $("size").addEventListener("input", () => {
 
 const editing = () => editor.picture && !editor.locked;
 const ACTIONS = {
-  undo: () => editor.mask.undo(),
-  redo: () => editor.mask.redo(),
+  undo: () => guarded(() => history.back()),
+  redo: () => guarded(() => history.forth()),
   invert: () => editor.mask.invert(),
-  grow: () => editor.mask.grow(4),
+  grow: () => guarded(() => editor.mask.grow(4)),
   clear: () => editor.mask.clear(),
-  load: () => pick($("mask-file"), (file) => guarded(async () => { // read by the rule of the command line
+  load: () => pick($("mask-file"), ([file]) => guarded(async () => { // read by the rule of the command line
     const { bitmap, remark } = await api.mask((await api.upload(file, file.name)).id, $("mask-is").value);
     if (bitmap.width !== editor.picture.width || bitmap.height !== editor.picture.height) {
       throw new Error(`The mask is ${bitmap.width} × ${bitmap.height} and the picture ${editor.picture.width} × ${editor.picture.height}; give one of the same size.`);
@@ -148,14 +189,49 @@ const ACTIONS = {
     editor.mask.load(bitmap);
     if (remark) toast(capital(remark), { action: { label: "Change", run: () => { $("advanced").open = true; $("mask-is").focus(); } } });
   })),
-  save: async () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await editor.mask.toBlob());
-    link.download = `${stem()}-mask.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  },
+  save: async () => save(await editor.mask.toBlob(), `${stem()}-mask.png`),
+  dust: () => findWords("dust+scratches", "Scratches and dust"),
+  text: () => findWords("text", "Text"),
+  refine: () => guarded(async () => {
+    if (!editor.mask.bounds()) throw new Error("There is no mask yet; paint roughly over what shall go, then refine its edges.");
+    await found({ mask: await maskId() }, (bitmap) => editor.mask.load(bitmap));
+    toast("The edges of the mask have moved to those of what it covers.");
+  }),
+  previous: () => guarded(async () => {
+    const { previous } = recalled();
+    if (!previous) throw new Error("There was no mask before this one; run once, and the next picture can have it again.");
+    editor.mask.load(await api.bitmap(previous, true));
+  }),
 };
+
+/** Has the server find something in the picture, and gives what it found to `use`. */
+async function found(asked, use) {
+  const { mask } = editor;
+  $("stage").classList.add("finding");
+  announce("Looking …");
+  try {
+    const picture = await doc.sent, bitmap = await createImageBitmap(await api.find(picture.id, asked));
+    if (editor.mask === mask && !running) use(bitmap);
+  } finally {
+    $("stage").classList.remove("finding");
+  }
+}
+
+const findWords = (words, what, sensitivity = 1) => guarded(async () => {
+  await found({ words, sensitivity }, (bitmap) => editor.mask.add(bitmap));
+  toast(`${what}: what was found is marked. Take out what belongs to the picture.`,
+    { action: { label: "Find more", run: () => findWords(words, what, Math.min(16, sensitivity * 1.6)) } });
+});
+
+/** A click of the object tool or the wand, or a box around an object. */
+editor.pick = (at, away) => guarded(async () => {
+  const box = Array.isArray(at) ? [at[0], at[1], at[2] - at[0], at[3] - at[1]] : null;
+  const words = box ? `object=${box}` : `${editor.tool === "wand" ? "same-as" : "object-at"}=${at.x},${at.y}`;
+  if (!box && (at.x < 0 || at.y < 0 || at.x >= editor.picture.width || at.y >= editor.picture.height)) return;
+  await found({ words, sensitivity: editor.tool === "wand" ? 2 ** $("reach").valueAsNumber : 1 }, (bitmap) => editor.mask.add(bitmap, away ? 0 : 1));
+  editor.released();
+});
+
 /** A file's name without its suffix, and without what earlier results added to it. */
 function short(name) {
   const added = new RegExp(`(-(trained|${panel.offers.methods.map((method) => method.name).join("|")})-[0-9]+)+$`);
@@ -167,7 +243,11 @@ function act(name) {
   if (name === "fit") return editor.fit();
   if (!editor.picture) return toast("Open a picture first.");
   if (!editing()) return;
-  if (results.selected) closeResult();
+  const chain = name === "undo" || name === "redo";
+  if (results.selected && !(chain && history[name === "undo" ? "done" : "undone"].at(-1)?.kind !== "mask")) {
+    closeResult();
+    if (chain) return; // what is undone is seen
+  }
   ACTIONS[name]();
 }
 
@@ -199,53 +279,123 @@ $("tools").addEventListener("focusin", (event) => {
   for (const one of $("tools").querySelectorAll("button, input")) one.tabIndex = one === event.target ? 0 : -1;
 });
 
+history.changed = () => {
+  for (const [name, list] of [["undo", history.done], ["redo", history.undone]]) document.querySelector(`[data-do=${name}]`).disabled = !list.length;
+};
+editor.remember = (entry) => history.push(entry);
+
 editor.changed = () => {
-  const { mask } = editor;
-  for (const [name, list] of [["undo", mask.done], ["redo", mask.undone]]) document.querySelector(`[data-do=${name}]`).disabled = !list.length;
   panel.setFrame(editor.frame);
   keep({ frame: editor.frame });
   clearTimeout(keepMask.timer);
-  keepMask.timer = setTimeout(keepMask, 700);
+  keepMask.timer = setTimeout(keepMask, 500);
 };
+editor.released = () => { if ($("auto").checked && !running && tab === "paint") run(); };
 
-/** Sends the mask once nothing has been drawn for a moment, so that a reload finds it. */
+/** The id of the mask as it is now, which is sent where the server does not have it. */
+async function maskId() {
+  const { mask } = editor;
+  await mask.growing;
+  const { version } = mask;
+  if (doc.mask.of === mask && doc.mask.version === version) return doc.mask.id;
+  const id = mask.bounds() ? (await api.upload(await mask.toBlob(), `${stem()}-mask.png`)).id : null;
+  if (editor.mask === mask) doc.mask = { id, version, of: mask };
+  return id;
+}
+
+/** Sends the mask once nothing has been drawn for a moment, so that a reload finds it, and says how long a run would take. */
 async function keepMask() {
   const { mask } = editor;
-  if (!mask || editor.path) return;
-  const id = mask.bounds() ? (await api.upload(await mask.toBlob(), `${stem()}-mask.png`).catch(() => null))?.id ?? null : null;
-  if (editor.mask === mask) keep({ mask: id });
+  if (!mask || editor.path || running) return;
+  const id = await maskId().catch(() => null);
+  if (editor.mask === mask) {
+    keep({ mask: id });
+    estimate();
+  }
 }
-$("panel").addEventListener("input", () => keep({ form: panel.state() }));
+
+let expected = null; // seconds of the run that the form asks for
+
+/** What Run says, from the server's plan for the picture, the mask and the settings as they are. */
+function estimate(wait = 250, tries = 20) {
+  clearTimeout(estimate.timer);
+  expected = null;
+  estimate.timer = setTimeout(async () => {
+    const { mask, picture } = { mask: doc.mask, picture: doc.picture };
+    const framed = picture && Object.values(editor.frame).some(Boolean);
+    if (tab === "batch" || running || !picture?.id || !panel.offers || !(framed || (mask.of === editor.mask && mask.id)) || !$("panel").checkValidity()) return tell();
+    try {
+      expected = await planned(panel.jobs(), mask.id);
+    } catch { /* Run says what is wrong */ }
+    if (doc.picture !== picture) return;
+    if (expected === null && tries) estimate(1500, tries - 1); // the model is being loaded
+    tell();
+  }, wait);
+}
+
+/** The seconds of jobs, or null where that is not known. */
+async function planned(jobs, mask) {
+  const plans = [];
+  for (const job of jobs) plans.push(await api.plan({ ...job, photo: doc.picture.id, mask }));
+  return plans.length && plans.every(({ seconds }) => seconds !== null) ? plans.reduce((sum, { seconds }) => sum + seconds, 0) : null;
+}
+
+function tell() {
+  const what = tab === "batch" ? (batch.waiting ? `Run ${batch.waiting} ${batch.waiting === 1 ? "picture" : "pictures"}` : "Run") : "Run";
+  $("run-text").textContent = tab !== "batch" && expected !== null ? `${what}, about ${spoken(Math.max(0.1, expected), true)}` : what;
+}
+
+$("panel").addEventListener("input", () => { keep({ form: panel.state() }); estimate(); });
 panel.framed = (frame) => { if (editor.picture) editor.setFrame(frame); };
 
 // running
 
 async function run() {
   if (running) return;
+  if (tab === "batch") return $("panel").reportValidity() && batch.run();
   if (!editor.picture) return toast("Open a picture first: drop one here, paste one, or choose Open picture.");
   if (!$("panel").reportValidity()) return;
   const bounds = editor.mask.bounds(), frame = { ...editor.frame };
   const framed = Object.values(frame).some(Boolean);
   if (!bounds && !framed) return toast("Paint over what shall be replaced, or extend the picture, then press Run.");
-  const asked = panel.jobs();
+  let asked = panel.jobs();
   if (!asked.length) return toast("Tick the methods to compare first.");
   const mine = { jobs: [], stopped: false };
   closeResult();
   hush();
+  const draft = fill(editor.picture, editor.mask, frame, framed ? null : bounds); // seen at once; nobody but the stage ever has it
+  editor.addPreview(draft.image, draft.box);
+  $("draft").hidden = false;
+  performance.mark("draft");
   await follow(mine, async () => {
     progress("Sending …", null);
-    const mask = bounds ? (await api.upload(await editor.mask.toBlob(), `${stem()}-mask.png`)).id : null;
-    const place = placeOf(doc.picture, editor.picture, frame, framed ? null : bounds);
-    keep({ mask, form: panel.state() });
+    const picture = await doc.sent, mask = await maskId();
+    doc.picture = picture;
+    const seconds = expected ?? (await planned(asked, mask).catch(() => null));
+    if (seconds > LONG) asked = await agreed(asked, seconds, mask);
+    if (!asked.length) return;
+    const where = placeOf(picture, editor.picture, frame, framed ? null : bounds);
+    keep({ mask, form: panel.state(), ...(mask ? { previous: mask } : {}) });
     for (const one of asked) {
-      const job = await api.addJob({ ...one, photo: doc.picture.id, mask });
+      const job = await api.addJob({ ...one, photo: picture.id, mask });
       mine.jobs.push(job);
-      results.expect(place, job);
+      results.expect(where, job);
       keepJob({ id: job.id, bounds: framed ? null : bounds });
     }
     panel.used(mine.jobs.flatMap(({ request, outputs }) => (outputs.length ? outputs.map(({ seed }) => seed) : [request.seed, request.seed + request.samples - 1])));
-    if (asked.length > 1) results.openGrid(true);
   });
+}
+
+/** What somebody who has seen how long it takes wants: the jobs, faster ones, or none. */
+async function agreed(jobs, seconds, mask) {
+  const faster = jobs.map((job) => ({ ...job, quality: "fast" }));
+  const fast = jobs[0].steps || jobs[0].quality === "fast" ? null : await planned(faster, mask).catch(() => null);
+  const answer = await ask(`This takes about ${spoken(seconds, true)} here.`, [
+    { label: "Run", value: "run", primary: true },
+    ...(fast !== null && fast < 0.7 * seconds ? [{ label: `Fast instead, about ${spoken(fast, true)}`, value: "fast" }] : []),
+    { label: "Not now", value: "" },
+  ]);
+  return answer === "run" ? jobs : answer === "fast" ? faster : [];
 }
 
 /** What the results of a job have in common; `bounds` is the hole's, null for the whole picture. */
@@ -278,49 +428,82 @@ async function follow(mine, begin = async () => {}) {
   }
   running = null;
   editor.endPreview();
+  $("draft").hidden = true;
   busy(false);
+  estimate();
   if (made.length) {
     announce(`Done: ${made.length} ${made.length === 1 ? "result" : "results"}.`);
-    if (mine.jobs.length === 1) show(made[0]);
+    if (mine.jobs.length > 1 || tab === "compare") return;
+    show(made[0]);
+    history.push({ kind: "result", bytes: 0, back: () => closeResult(), forth: () => show(made[0]) });
   }
 }
 
 /** After a reload, or another day: the picture, its mask, the settings and the jobs, as far as the server has them. */
 async function comeBack() {
   const state = { ...recall() };
-  if (!state.picture) return;
   await ready;
-  const picture = await api.about(state.picture).catch(() => null);
+  batch.comeBack(state.batch);
+  const picture = state.picture && (await api.about(state.picture).catch(() => null));
   if (!picture || doc.picture || running) return; // something else was opened meanwhile
   if (state.form) panel.setState(state.form);
   await openPicture(picture);
   if (state.frame) editor.setFrame(state.frame);
   const mask = state.mask && (await api.bitmap(state.mask, true).catch(() => null));
   if (mask) editor.mask.load(mask);
+  history.forget();
   const bases = new Map([[picture.id, { picture, base: editor.picture }]]), alive = [];
   for (const { id, bounds } of state.jobs ?? []) {
-    const job = await api.job(id).catch(() => null), photo = job?.request.photo;
-    if (job && !bases.has(photo)) {
-      const other = await api.about(photo).catch(() => null);
-      bases.set(photo, other && { picture: other, base: await api.bitmap(photo, true) });
-    }
-    const known = job && bases.get(photo);
+    const job = await api.job(id).catch(() => null), known = job && (await baseOf(job.request.photo, bases));
     if (!known) {
       forgetJob(id);
       continue;
     }
-    const [left, top, right, bottom] = job.request.outpaint;
-    keepJob({ id, bounds });
-    results.expect(placeOf(known.picture, known.base, { left, top, right, bottom }, bounds), job);
-    for (const output of job.outputs) {
-      const tile = results.of(job).find((one) => one.number === output.number);
-      tile.asked = true;
-      results.add(tile, output, await api.bitmap(output.picture));
-    }
+    await lay(job, known, bounds);
     if (job.state === "waiting" || job.state === "running") alive.push(job);
     else results.drop(job);
   }
+  if (state.tab && state.tab !== "paint") setTab(state.tab);
   if (alive.length && !running) await follow({ jobs: alive, stopped: false });
+}
+
+/** A picture that jobs painted in, and its bitmap, got once. */
+async function baseOf(photo, bases) {
+  if (!bases.has(photo)) {
+    const picture = await api.about(photo).catch(() => null);
+    bases.set(photo, picture && { picture, base: await api.bitmap(photo, true) });
+  }
+  return bases.get(photo);
+}
+
+/** Puts the results of a job among the others. */
+async function lay(job, { picture, base }, bounds) {
+  const [left, top, right, bottom] = job.request.outpaint;
+  keepJob({ id: job.id, bounds });
+  results.expect(placeOf(picture, base, { left, top, right, bottom }, bounds), job);
+  for (const output of job.outputs) {
+    const tile = results.of(job).find((one) => one.number === output.number);
+    tile.asked = true;
+    results.add(tile, output, await api.bitmap(output.picture));
+  }
+}
+
+/** Opens a job of the history: its picture, its mask, and its results. */
+async function openJob(job) {
+  if (running) throw new Error("A run is going on; stop it or wait for it, then open an earlier one.");
+  const { photo, mask, outpaint } = job.request;
+  const picture = await api.about(photo);
+  await openPicture(picture);
+  const [left, top, right, bottom] = outpaint;
+  editor.setFrame({ left, top, right, bottom });
+  if (mask && mask !== "alpha") editor.mask.load((await api.mask(mask, job.request.mask_is)).bitmap);
+  history.forget();
+  if (!results.of(job).length) {
+    await lay(job, { picture, base: editor.picture }, outpaint.some(Boolean) ? null : editor.mask.bounds());
+    results.drop(job);
+  }
+  const [first] = results.of(job);
+  if (first) show(first);
 }
 
 /** Follows one job to its end; gives the tiles that came. */
@@ -340,8 +523,10 @@ async function watch(job, number, mine) {
       await picture.decode().catch(() => {});
       if (running !== mine || !picture.width) return;
       editor.addPreview(picture, box);
+      if (!$("draft").hidden) performance.mark("preview");
+      $("draft").hidden = true;
       const next = results.of(job).find(({ output }) => !output);
-      if (next) results.preview(next, editor.preview);
+      if (next) results.preview(next, editor.previews);
     },
     job: (view) => {
       if (view.state === "waiting") progress(`${many}${view.ahead} ahead in the queue`, null);
@@ -380,9 +565,20 @@ function progress(text, fraction) {
   }
 }
 
+/** A batch runs, or has ended. */
+function batchBusy(on, text, share) {
+  if (on !== Boolean(running)) {
+    running = on ? { batch: true, jobs: [] } : null;
+    busy(on);
+  }
+  if (on) progress(text, share);
+  tell();
+}
+
 function busy(on) {
   const focused = document.activeElement;
   editor.locked = on;
+  document.body.classList.toggle("running", on);
   $("run").hidden = on;
   $("stop").hidden = $("progress-group").hidden = !on;
   $("stop").disabled = false;
@@ -396,6 +592,7 @@ $("stop").addEventListener("click", () => {
   if (!running) return;
   $("stop").disabled = true;
   progress("Stopping …", null);
+  if (running.batch) return batch.stop();
   for (const job of [...running.jobs].reverse()) api.stop(job.id).catch((error) => toast(error.message, { bad: true }));
 });
 
@@ -405,18 +602,19 @@ results.choose = (tile) => show(tile);
 
 function show(tile) {
   if (running) return toast("Results can be looked at once the run has ended.");
+  setTab("paint");
   results.select(tile);
-  results.openGrid(false);
   const start = Math.min(0.5, tile.run.around(tile.bitmap)[0] / tile.bitmap.width); // the whole of what is new is seen
   $("bar").hidden = false;
   $("spread").hidden = !tile.job.spread;
-  editor.below = $("bar").offsetHeight + 8;
+  editor.below = getComputedStyle($("bar")).position === "absolute" ? $("bar").offsetHeight + 8 : 0;
   editor.show({ bitmap: tile.bitmap, base: tile.run.base, frame: tile.run.frame, split: start, spread: null, original: false });
   split(start);
   setSpread(false);
   const link = $("download");
   link.href = api.pictureUrl(tile.output.picture);
   link.download = `${short(tile.run.picture.name)}-${tile.job.request.method}-${tile.output.seed}.png`;
+  $("stage").scrollIntoView({ block: "nearest" });
 }
 
 function closeResult() {
@@ -454,7 +652,14 @@ async function continueFrom() {
   const tile = results.selected;
   if (!tile) return;
   const picture = await api.about(tile.output.picture);
-  await openPicture(picture);
+  const before = { picture: doc.picture, sent: doc.sent, bitmap: editor.picture, mask: editor.mask, frame: { ...editor.frame } };
+  const mask = new Mask(tile.bitmap.width, tile.bitmap.height);
+  const forth = () => place(picture, tile.bitmap, Promise.resolve(picture), mask);
+  forth();
+  history.push({
+    kind: "continue", bytes: mask.plane.length, forth,
+    back: () => { place(before.picture, before.bitmap, before.sent, before.mask, before.frame); show(tile); },
+  });
   $("canvas").focus();
   announce("The result is the picture now.");
 }
@@ -475,6 +680,40 @@ editor.viewed = (scale) => {
 $("back").addEventListener("click", () => { closeResult(); $("canvas").focus(); });
 $("toast-close").addEventListener("click", hush);
 $("keys-open").addEventListener("click", () => $("keys").showModal());
+$("history-open").addEventListener("click", () => drawer.show());
+$("grid-open").addEventListener("click", () => setTab("compare"));
+$("lens").addEventListener("click", () => setLens(!editor.lens));
+function setLens(on) {
+  editor.lens = on;
+  $("lens").setAttribute("aria-pressed", String(on));
+}
+
+// tabs
+
+const TABS = { paint: "paint", compare: "comparison", batch: "batch" };
+function setTab(name) {
+  tab = name;
+  for (const [one, id] of Object.entries(TABS)) {
+    const button = $(`tab-${one}`);
+    $(id).hidden = one !== name;
+    button.setAttribute("aria-selected", String(one === name));
+    button.tabIndex = one === name ? 0 : -1;
+  }
+  document.body.dataset.tab = name;
+  keep({ tab: name });
+  panel.compare(name === "compare");
+  estimate(0);
+  tell();
+}
+document.querySelector(".tabs").addEventListener("click", (event) => { if (event.target.id) setTab(event.target.id.slice(4)); });
+document.querySelector(".tabs").addEventListener("keydown", (event) => {
+  const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key], all = Object.keys(TABS);
+  if (!by) return;
+  setTab(all[(all.indexOf(tab) + by + all.length) % all.length]);
+  $(`tab-${tab}`).focus();
+  event.preventDefault();
+});
+if (matchMedia("(hover: none)").matches) for (const one of document.querySelectorAll("[title]")) one.removeAttribute("title"); // keys that there are not
 
 // keys
 
@@ -485,19 +724,19 @@ function original(on) {
 }
 
 /** Holding Tab on a result shows the original; a short press moves the focus as ever. */
-let tab = null;
+let held = null;
 function tabDown(event) {
   const on = [$("canvas"), document.body].includes(document.activeElement) || document.activeElement?.closest?.("#strip");
   if (!editor.shown || !on || event.altKey || event.ctrlKey || event.metaKey) return false;
-  tab ??= { at: performance.now(), back: event.shiftKey, from: document.activeElement };
+  held ??= { at: performance.now(), back: event.shiftKey, from: document.activeElement };
   original(true);
   return true;
 }
 
 function tabUp() {
-  if (!tab) return;
-  const { at, back, from } = tab;
-  tab = null;
+  if (!held) return;
+  const { at, back, from } = held;
+  held = null;
   original(false);
   if (performance.now() - at > 250) return;
   const all = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")]
@@ -507,18 +746,18 @@ function tabUp() {
 }
 
 const KEYS = {
-  b: () => setTool("brush"), e: () => setTool("eraser"), r: () => setTool("box"), l: () => setTool("lasso"), f: () => setTool("frame"), h: () => setTool("hand"),
+  b: () => setTool("brush"), e: () => setTool("eraser"), r: () => setTool("box"), l: () => setTool("lasso"), o: () => setTool("object"), w: () => setTool("wand"), m: () => setLens(!editor.lens), p: () => act("previous"), f: () => setTool("frame"), h: () => setTool("hand"),
   "[": () => setSize(Math.min(editor.size - 1, editor.size / 1.15)), "]": () => setSize(Math.max(editor.size + 1, editor.size * 1.15)),
   i: () => act("invert"), g: () => act("grow"), Delete: () => act("clear"), Backspace: () => act("clear"),
   "+": () => editor.zoom(1.25), "=": () => editor.zoom(1.25), "-": () => editor.zoom(0.8), 0: () => editor.fit(), 1: () => editor.zoom(1 / editor.view.scale),
   u: () => { if (results.selected?.job.spread) guarded(() => setSpread($("legend").hidden)); },
   c: () => guarded(continueFrom),
-  Escape: () => { if (!$("grid").hidden) results.openGrid(false); else if (results.selected) closeResult(); else hush(); },
+  Escape: () => { if (tab !== "paint") setTab("paint"); else if (results.selected) closeResult(); else hush(); },
   "?": () => $("keys").showModal(),
 };
 
 addEventListener("keydown", (event) => {
-  if ($("keys").open) return;
+  if (document.querySelector("dialog[open]")) return;
   if (event.key === "Tab" && tabDown(event)) return event.preventDefault();
   const target = document.activeElement;
   const typing = target.matches("textarea, select, input:not([type=range], [type=checkbox])");
@@ -538,6 +777,7 @@ addEventListener("keydown", (event) => {
     editor.draw();
     return event.preventDefault();
   }
+  if (tab !== "paint" && event.key !== "Escape" && event.key !== "?") return;
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (action && !(event.key === "Escape" && editor.path)) {
     action();
@@ -551,7 +791,7 @@ addEventListener("keyup", (event) => {
     editor.draw();
   }
 });
-addEventListener("blur", () => { editor.panning = false; tab = null; original(false); });
+addEventListener("blur", () => { editor.panning = false; held = null; original(false); });
 
 setTool(TOOLS[0]);
 setSize(24);

@@ -1,11 +1,14 @@
 // The picture on the stage: view, tools, and what is laid over it. Coordinates are the picture's pixels unless said.
 
 import { canvasOf, clamp } from "./dom.js";
+import { Layer, MaskLayer } from "./layers.js";
 import { Mask, TINT } from "./mask.js";
 
 const NONE = { left: 0, top: 0, right: 0, bottom: 0 };
 const REACH = 12; // of a handle, in pixels of the screen
-export const TOOLS = ["brush", "eraser", "box", "lasso", "frame", "hand"];
+const LENS = 62; // radius of the magnifier, likewise
+const CLICK = 5; // how far the hand may move within a click, likewise
+export const TOOLS = ["brush", "eraser", "box", "lasso", "object", "wand", "frame", "hand"];
 
 export class Editor {
   constructor(canvas) {
@@ -18,14 +21,21 @@ export class Editor {
     this.size = 24;
     this.view = { scale: 1, x: 0, y: 0, fitted: true };
     this.shown = null; // a result: {bitmap, base, frame, split, spread, original}
-    this.preview = null;
+    this.previews = []; // {image, box}: the draft, and what is predicted
     this.cursor = null;
     this.path = null; // of the stroke, box or lasso that is being drawn
     this.panning = false; // Space is held
     this.locked = false;
+    this.lens = false; // the magnifier is shown for the mouse too
+    this.touched = false; // by a finger, which hides what it paints on
     this.below = 0; // pixels of the screen that a result keeps free below it
     this.pointers = new Map();
+    this.layers = { picture: new Layer(), result: new Layer(), spread: new Layer(), mask: new MaskLayer() };
+    this.dirty = null; // what of the screen is painted anew, [left, top, right, bottom]
     this.changed = () => {}; // mask or frame
+    this.remember = () => {}; // an entry of the history
+    this.released = () => {}; // a stroke, box or lasso has ended
+    this.pick = () => {}; // ({x, y} or a box, take away): what is to be found
     this.split = () => {}; // the divider was dragged
     this.viewed = () => {}; // at which scale
     this.check = null;
@@ -36,34 +46,36 @@ export class Editor {
 
   // what is shown
 
-  open(bitmap) {
+  /** Shows a picture, with a mask of its own or an empty one. */
+  open(bitmap, mask = new Mask(bitmap.width, bitmap.height), frame = NONE) {
     this.picture = bitmap;
-    this.mask = new Mask(bitmap.width, bitmap.height);
-    this.mask.changed = () => { this.draw(); this.changed(); };
-    this.frame = { ...NONE };
-    this.shown = this.preview = this.path = null;
+    this.mask = mask;
+    mask.painted = (part) => { this.layers.mask.stale(part); this.drawPart(part); this.changed(); };
+    mask.remember = (entry) => this.remember(entry);
+    this.frame = { ...frame };
+    this.shown = this.path = null;
+    this.previews = [];
     this.cursor = { x: bitmap.width / 2, y: bitmap.height / 2, seen: false };
+    this.layers.mask.stale();
     this.fit();
     this.changed();
   }
 
   show(result) {
     this.shown = result;
-    this.preview = null;
+    this.previews = [];
     if (this.view.fitted) this.fit();
     this.draw();
   }
 
   /** Lays a prediction over the hole; `box` is [left, top, width, height] of the extended picture. */
-  addPreview(image, [left, top, width, height]) {
-    const { width: w, height: h } = this.bounds();
-    this.preview ??= canvasOf(w, h);
-    this.preview.getContext("2d").drawImage(image, left, top, width, height);
+  addPreview(image, box) {
+    this.previews = [...this.previews.filter((one) => String(one.box) !== String(box)), { image, box }];
     this.draw();
   }
 
   endPreview() {
-    this.preview = null;
+    this.previews = [];
     this.draw();
   }
 
@@ -72,6 +84,13 @@ export class Editor {
     if (this.view.fitted && !this.path) this.fit();
     this.draw();
     this.changed();
+  }
+
+  /** Remembers that the frame was another one. */
+  framed(before) {
+    const after = { ...this.frame };
+    if (Object.keys(NONE).every((side) => before[side] === after[side])) return;
+    this.remember({ kind: "frame", bytes: 0, back: () => this.setFrame(before), forth: () => this.setFrame(after) });
   }
 
   /** What is on the stage: the picture with its frame. */
@@ -87,6 +106,7 @@ export class Editor {
     this.canvas.width = Math.max(1, Math.round(width * ratio));
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     if (this.view.fitted) this.fit();
+    this.draw();
     this.paint();
   }
 
@@ -124,59 +144,105 @@ export class Editor {
     return { x: (x - this.view.x) / this.view.scale, y: (y - this.view.y) / this.view.scale };
   }
 
-  // drawing
+  toScreen(p) {
+    return { x: this.view.x + p.x * this.view.scale, y: this.view.y + p.y * this.view.scale };
+  }
 
-  draw() {
+  // drawing: only what has changed, from layers that have the screen's resolution
+
+  /** All of the screen. */
+  draw() { this.drawBox([0, 0, this.canvas.width, this.canvas.height]); }
+
+  /** A part of the picture. */
+  drawPart([left, top, right, bottom]) {
+    const ratio = devicePixelRatio || 1, a = this.toScreen({ x: left, y: top }), b = this.toScreen({ x: right, y: bottom });
+    this.drawBox([a.x * ratio - 2, a.y * ratio - 2, b.x * ratio + 2, b.y * ratio + 2]);
+  }
+
+  /** What lies under the brush and the magnifier, as they were last painted and as they are now. */
+  drawCursor() {
+    const ratio = devicePixelRatio || 1, scaled = (box) => this.drawBox(box.map((value) => value * ratio));
+    if (this.under) scaled(this.under);
+    this.under = null;
+    if (!this.cursor?.seen) return;
+    const { x, y } = this.toScreen(this.cursor), reach = Math.max(14, this.size / 2 * this.view.scale + 6);
+    this.under = [x - reach, y - reach, x + reach, y + reach];
+    scaled(this.under);
+    if (this.lensed) scaled(this.lensed);
+    this.lensed = this.lensBox();
+    if (this.lensed) scaled(this.lensed);
+  }
+
+  drawBox([left, top, right, bottom]) {
+    const box = [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top)), Math.min(this.canvas.width, Math.ceil(right)), Math.min(this.canvas.height, Math.ceil(bottom))];
+    const d = this.dirty;
+    this.dirty = d ? [Math.min(d[0], box[0]), Math.min(d[1], box[1]), Math.max(d[2], box[2]), Math.max(d[3], box[3])] : box;
     this.frameRequest ??= requestAnimationFrame(() => { this.frameRequest = null; this.paint(); });
   }
 
   paint() {
-    const c = this.context, ratio = devicePixelRatio || 1, { scale, x, y } = this.view;
+    if (!this.dirty) return;
+    const c = this.context, ratio = devicePixelRatio || 1, { scale, x, y } = this.view, [left, top, right, bottom] = this.dirty;
+    this.dirty = null;
+    if (right <= left || bottom <= top) return;
+    const box = [left, top, right - left, bottom - top];
     c.setTransform(1, 0, 0, 1, 0, 0);
-    c.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    if (!this.picture) return;
-    this.viewed(scale);
-    c.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
-    c.imageSmoothingEnabled = scale < 3;
-    c.imageSmoothingQuality = "high";
-    const b = this.bounds();
-    c.fillStyle = this.checks(scale);
-    c.fillRect(b.left, b.top, b.width, b.height);
-    if (this.shown) this.paintResult(c, b);
-    else this.paintPicture(c, b);
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (this.shown) this.paintDivider(c, b);
-    else this.paintTools(c, b);
+    c.save();
+    c.beginPath();
+    c.rect(...box);
+    c.clip();
+    c.clearRect(...box);
+    if (this.picture) {
+      this.viewed(scale);
+      this.place = { scale: scale * ratio, x: x * ratio, y: y * ratio, width: this.canvas.width, height: this.canvas.height };
+      const b = this.bounds();
+      c.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
+      c.fillStyle = this.checks(scale);
+      c.fillRect(b.left, b.top, b.width, b.height);
+      c.setTransform(1, 0, 0, 1, 0, 0);
+      if (this.shown) this.paintResult(c, b, box);
+      else this.paintPicture(c, b, box);
+      c.setTransform(ratio, 0, 0, ratio, 0, 0);
+      if (this.shown) this.paintDivider(c, b);
+      else this.paintTools(c, b);
+    }
+    c.restore();
   }
 
-  paintPicture(c, b) {
-    c.drawImage(this.picture, 0, 0);
-    if (this.preview) {
-      c.drawImage(this.preview, b.left, b.top);
+  paintPicture(c, b, box) {
+    const lay = (canvas) => c.drawImage(canvas, ...box, ...box), { scale, x, y } = this.place;
+    lay(this.layers.picture.of(this.picture, 0, 0, this.place));
+    if (this.previews.length) {
+      c.setTransform(scale, 0, 0, scale, x, y);
+      c.imageSmoothingQuality = "high";
+      for (const { image, box: [left, top, width, height] } of this.previews) c.drawImage(image, b.left + left, b.top + top, width, height);
       return;
     }
     c.globalAlpha = this.locked ? 0.25 : 0.5;
     if (b.left || b.top || b.width > this.picture.width || b.height > this.picture.height) {
+      c.setTransform(scale, 0, 0, scale, x, y);
       c.fillStyle = TINT;
       c.beginPath();
       c.rect(b.left, b.top, b.width, b.height);
       c.rect(0, 0, this.picture.width, this.picture.height);
       c.fill("evenodd");
+      c.setTransform(1, 0, 0, 1, 0, 0);
     }
-    c.drawImage(this.mask.canvas, 0, 0);
+    lay(this.layers.mask.of(this.mask, this.place, box));
     c.globalAlpha = 1;
   }
 
-  paintResult(c, b) {
-    const { bitmap, base, split, spread, original } = this.shown;
-    c.drawImage(base, 0, 0);
+  paintResult(c, b, box) {
+    const { bitmap, base, split, spread, original } = this.shown, { scale, x } = this.place;
+    const lay = (canvas) => c.drawImage(canvas, ...box, ...box);
+    lay(this.layers.picture.of(base, 0, 0, this.place));
     if (original) return;
     c.save();
     c.beginPath();
-    c.rect(b.left + split * b.width, b.top, (1 - split) * b.width, b.height);
+    c.rect(x + (b.left + split * b.width) * scale, 0, this.canvas.width, this.canvas.height);
     c.clip();
-    c.drawImage(bitmap, b.left, b.top);
-    if (spread) c.drawImage(spread, b.left, b.top);
+    lay(this.layers.result.of(bitmap, b.left, b.top, this.place));
+    if (spread) lay(this.layers.spread.of(spread, b.left, b.top, this.place));
     c.restore();
   }
 
@@ -200,6 +266,7 @@ export class Editor {
   paintTools(c, b) {
     const { scale, x, y } = this.view;
     const screen = (p) => [x + p.x * scale, y + p.y * scale];
+    this.paintLens(c);
     if (this.tool === "frame" && !this.locked) {
       const [left, top] = screen({ x: b.left, y: b.top }), width = b.width * scale, height = b.height * scale;
       outlined(c, () => { c.beginPath(); c.rect(left, top, width, height); }, 1.5);
@@ -209,10 +276,10 @@ export class Editor {
         c.fillStyle = "#fff"; c.fill(); c.strokeStyle = "rgb(0 0 0 / .6)"; c.lineWidth = 1; c.stroke();
       }
     }
-    if (this.path && (this.tool === "box" || this.tool === "lasso")) {
+    if (this.path && (["box", "lasso"].includes(this.tool) || (this.tool === "object" && !this.isClick()))) {
       outlined(c, () => {
         c.beginPath();
-        if (this.tool === "box") {
+        if (this.tool !== "lasso") {
           const [[ax, ay], [bx, by]] = [screen(this.path[0]), screen(this.path.at(-1))];
           c.rect(ax, ay, bx - ax, by - ay);
         } else this.path.forEach((p, k) => c[k ? "lineTo" : "moveTo"](...screen(p)));
@@ -226,6 +293,43 @@ export class Editor {
         else { c.moveTo(px - 9, py); c.lineTo(px + 9, py); c.moveTo(px, py - 9); c.lineTo(px, py + 9); }
       }, 1.3);
     }
+  }
+
+  /** Where the magnifier is shown: in a corner, away from the brush. */
+  lensBox() {
+    if (!this.path || !["brush", "eraser"].includes(this.tool) || !(this.lens || this.touched)) return null;
+    const { x, y } = this.toScreen(this.path.at(-1)), wide = this.canvas.clientWidth, side = 2 * LENS + 12;
+    const left = x < side + 40 && y < side + 40 ? wide - side : 0;
+    return [left, 0, left + side, side];
+  }
+
+  paintLens(c) {
+    const box = this.lensBox();
+    if (!box) return;
+    const ratio = devicePixelRatio || 1, scale = clamp(3 * this.view.scale, 1, 16), p = this.path.at(-1);
+    const middle = [box[0] + LENS + 6, box[1] + LENS + 6], reach = LENS / scale;
+    c.save();
+    c.beginPath();
+    c.arc(...middle, LENS, 0, 7);
+    c.clip();
+    c.fillStyle = "#888";
+    c.fillRect(box[0], box[1], 2 * LENS + 12, 2 * LENS + 12);
+    c.imageSmoothingEnabled = scale < 3;
+    c.translate(middle[0] - p.x * scale, middle[1] - p.y * scale);
+    c.scale(scale, scale);
+    const left = Math.max(0, Math.floor(p.x - reach)), top = Math.max(0, Math.floor(p.y - reach));
+    const wide = Math.min(this.picture.width, Math.ceil(p.x + reach)) - left, high = Math.min(this.picture.height, Math.ceil(p.y + reach)) - top;
+    if (wide > 0 && high > 0) {
+      c.drawImage(this.picture, left, top, wide, high, left, top, wide, high);
+      const lens = this.lensMask ??= new MaskLayer(), side = Math.round(2 * LENS * ratio), at = scale * ratio;
+      const place = { scale: at, x: side / 2 - p.x * at, y: side / 2 - p.y * at, width: side, height: side };
+      lens.stale();
+      c.globalAlpha = 0.5;
+      c.drawImage(lens.of(this.mask, place, [0, 0, side, side]), p.x - side / 2 / at, p.y - side / 2 / at, side / at, side / at);
+    }
+    c.restore();
+    outlined(c, () => { c.beginPath(); c.arc(...middle, this.size / 2 * scale, 0, 7); }, 1);
+    outlined(c, () => { c.beginPath(); c.arc(...middle, LENS, 0, 7); }, 2);
   }
 
   /** A chequered ground, of the same size on the screen at every zoom. */
@@ -242,75 +346,66 @@ export class Editor {
 
   // tools: down, move and up come from the pointer or from the keyboard
 
-  down(p) {
+  down(p, away = false) {
     if (this.locked || this.shown || !this.picture) return;
     this.path = [p];
+    this.away = away;
     if (this.tool === "brush" || this.tool === "eraser") {
-      this.before = canvasOf(this.mask.width, this.mask.height);
-      this.before.getContext("2d").drawImage(this.mask.canvas, 0, 0);
+      this.before = this.mask.plane.slice();
       this.stroke(p, p);
     }
-    this.draw();
+    this.drawCursor();
   }
 
   move(p) {
     if (this.path) {
       const last = this.path.at(-1);
-      if (this.tool === "box") this.path = [this.path[0], p];
+      if (["box", "object", "wand"].includes(this.tool)) this.path = [this.path[0], p];
       else this.path.push(p);
       if (this.before) this.stroke(last, p);
+      else this.draw();
     }
-    this.draw();
+    this.drawCursor();
+  }
+
+  /** Whether the hand has not moved since it came down. */
+  isClick() {
+    const [a, b] = [this.path[0], this.path.at(-1)];
+    return Math.hypot(a.x - b.x, a.y - b.y) * this.view.scale < CLICK;
   }
 
   up() {
-    const path = this.path;
+    const path = this.path, click = path && this.isClick();
     this.path = null;
     if (!path) return;
     const xs = path.map((p) => p.x), ys = path.map((p) => p.y);
-    const box = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
+    const box = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)], whole = box.map(Math.round);
     if (this.before) {
-      const reach = this.size / 2 + 2;
-      const [left, top, right, bottom] = this.mask.inside([box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach]);
-      if (right > left && bottom > top) {
-        const before = this.before.getContext("2d").getImageData(left, top, right - left, bottom - top);
-        this.mask.remember({ left, top, before });
-      }
+      const reach = this.size / 2 + 2, part = this.mask.inside([box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach]);
+      const { before } = this;
       this.before = null;
-    } else if (this.tool === "box") {
-      const [left, top, right, bottom] = box.map(Math.round);
-      if (right > left && bottom > top) this.mask.change([left, top, right, bottom], (c) => { c.fillStyle = TINT; c.fillRect(left, top, right - left, bottom - top); });
-    } else if (this.tool === "lasso" && path.length > 2) {
-      this.mask.change([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1], (c) => {
-        c.fillStyle = TINT;
-        c.beginPath();
-        path.forEach((p) => c.lineTo(p.x, p.y));
-        c.fill();
-      });
-    }
+      if (part[2] > part[0] && part[3] > part[1]) this.mask.changed(part, this.mask.copy(part, before));
+    } else if (this.tool === "box") this.mask.rectangle(whole);
+    else if (this.tool === "lasso" && path.length > 2) this.mask.polygon(path);
+    else if (this.tool === "wand" || (this.tool === "object" && click)) this.pick({ x: Math.floor(path[0].x), y: Math.floor(path[0].y) }, this.away);
+    else if (this.tool === "object") this.pick(this.mask.inside(whole), this.away);
     this.draw();
+    if (["brush", "eraser", "box", "lasso"].includes(this.tool)) this.released();
   }
 
   cancel() {
     if (this.before) {
-      this.mask.context.clearRect(0, 0, this.mask.width, this.mask.height);
-      this.mask.context.drawImage(this.before, 0, 0);
+      this.mask.plane.set(this.before);
+      this.layers.mask.stale();
     }
     this.path = this.before = null;
     this.draw();
   }
 
   stroke(from, to) {
-    const c = this.mask.context;
-    c.globalCompositeOperation = this.tool === "eraser" ? "destination-out" : "source-over";
-    c.strokeStyle = TINT;
-    c.lineCap = c.lineJoin = "round";
-    c.lineWidth = this.size;
-    c.beginPath();
-    c.moveTo(from.x, from.y);
-    c.lineTo(to.x, to.y + (from === to ? 0.001 : 0));
-    c.stroke();
-    c.globalCompositeOperation = "source-over";
+    const box = this.mask.line(from, to, this.size / 2, this.tool === "eraser" ? 0 : 1);
+    this.layers.mask.stale(box);
+    this.drawPart(box);
   }
 
   // pointer
@@ -325,7 +420,7 @@ export class Editor {
     on("pointerdown", (event) => this.press(event));
     on("pointermove", (event) => this.drag(event));
     for (const name of ["pointerup", "pointercancel"]) on(name, (event) => this.release(event));
-    on("pointerleave", () => { if (this.cursor && !this.path) { this.cursor.seen = false; this.draw(); } });
+    on("pointerleave", () => { if (this.cursor && !this.path) { this.cursor.seen = false; this.drawCursor(); } });
     on("contextmenu", (event) => event.preventDefault());
   }
 
@@ -333,6 +428,7 @@ export class Editor {
     if (!this.picture) return;
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
+    this.touched = event.pointerType !== "mouse";
     const at = this.here(event);
     this.pointers.set(event.pointerId, at);
     if (this.pointers.size === 2) { // two fingers: pinch
@@ -343,7 +439,7 @@ export class Editor {
     if (event.button === 1 || this.panning || this.tool === "hand") this.doing = "pan";
     else if (this.shown) { this.doing = "split"; this.dragSplit(at); }
     else if (event.button === 0 && this.tool === "frame") this.doing = this.locked ? null : this.handle(at);
-    else if (event.button === 0) { this.doing = "draw"; this.down(this.toPicture(at)); }
+    else if (event.button === 0) { this.doing = "draw"; this.down(this.toPicture(at), event.altKey); }
     event.preventDefault();
   }
 
@@ -352,7 +448,7 @@ export class Editor {
     const at = this.here(event), last = this.pointers.get(event.pointerId);
     if (!["frame", "hand"].includes(this.tool)) this.cursor = { ...this.toPicture(at), seen: true };
     this.canvas.style.cursor = this.cursorAt(at);
-    if (!last) { this.draw(); return; }
+    if (!last) { this.drawCursor(); return; }
     if (this.doing === "pinch") {
       const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
       if (other) {
@@ -371,7 +467,7 @@ export class Editor {
   release(event) {
     this.pointers.delete(event.pointerId);
     if (this.doing === "draw") this.up();
-    if (this.doing?.side) { this.view.fitted = this.doing.fitted; this.doing = null; if (this.view.fitted) this.fit(); }
+    if (this.doing?.side) { this.framed(this.doing.before); this.view.fitted = this.doing.fitted; this.doing = null; if (this.view.fitted) this.fit(); }
     if (!this.pointers.size) this.doing = null;
   }
 
@@ -392,7 +488,7 @@ export class Editor {
     if (sides[side] > REACH) return null;
     const fitted = this.view.fitted;
     this.view.fitted = false; // the view stays while a side is dragged
-    return { side, fitted };
+    return { side, fitted, before: { ...this.frame } };
   }
 
   dragFrame(at) {
@@ -436,8 +532,9 @@ export class Editor {
     }
     if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) {
       this.cursor.seen = true;
-      if (this.path) this.up();
-      else this.down({ ...this.cursor });
+      if (!this.path) this.down({ ...this.cursor }, event.altKey);
+      else this.up();
+      if (["object", "wand"].includes(this.tool)) this.up();
       return true;
     }
     if (event.key === "Escape" && this.path) {

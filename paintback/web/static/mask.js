@@ -1,132 +1,188 @@
-// The mask: a canvas of the picture's size, opaque where the picture is repainted, with undo.
+// The mask: one byte for each pixel of the picture, 1 where it is repainted.
 
 import { canvasOf } from "./dom.js";
 
-const HISTORY = 256 * 2 ** 20; // bytes of remembered pixels
 export const TINT = "#ff2d78";
+const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+const asked = new Map();
+let number = 0;
+worker.addEventListener("message", ({ data: { id, result, error } }) => {
+  const { resolve, reject } = asked.get(id);
+  asked.delete(id);
+  if (error) reject(new Error(error));
+  else resolve(result);
+});
+
+/** Has something done beside the page, which goes on being drawn. */
+function beside(task, values) {
+  return new Promise((resolve, reject) => {
+    asked.set(++number, { resolve, reject });
+    worker.postMessage({ id: number, task, ...values });
+  });
+}
 
 export class Mask {
   constructor(width, height) {
-    this.canvas = canvasOf(width, height);
-    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    this.undone = [];
-    this.done = [];
-    this.changed = () => {};
+    Object.assign(this, { width, height, version: 0, growing: null });
+    this.plane = new Uint8Array(width * height);
+    this.painted = () => {}; // a part, [left, top, right, bottom], is another one
+    this.remember = () => {}; // an entry of the history
   }
 
-  get width() { return this.canvas.width; }
-  get height() { return this.canvas.height; }
-
-  /** Remembers what a change of this part will replace; `box` is [left, top, right, bottom]. */
-  change(box, draw) {
-    const [left, top, right, bottom] = this.inside(box);
-    if (right <= left || bottom <= top) return;
-    const before = this.context.getImageData(left, top, right - left, bottom - top);
-    draw(this.context);
-    this.remember({ left, top, before });
-  }
+  get all() { return [0, 0, this.width, this.height]; }
 
   inside([left, top, right, bottom]) {
     return [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top)),
       Math.min(this.width, Math.ceil(right)), Math.min(this.height, Math.ceil(bottom))];
   }
 
-  remember(entry) {
-    this.done.push(entry);
-    this.undone = [];
-    let bytes = 0;
-    for (let k = this.done.length - 1; k >= 0; k--) {
-      bytes += this.done[k].before.data.length;
-      if (bytes > HISTORY && k < this.done.length - 1) {
-        this.done.splice(0, k + 1);
-        break;
+  /** The bytes of a part of a plane. */
+  copy([left, top, right, bottom], plane = this.plane) {
+    const wide = right - left, part = new Uint8Array(wide * (bottom - top));
+    for (let y = top; y < bottom; y++) part.set(plane.subarray(y * this.width + left, y * this.width + right), (y - top) * wide);
+    return part;
+  }
+
+  put([left, top, right, bottom], part) {
+    const wide = right - left;
+    for (let y = top; y < bottom; y++) this.plane.set(part.subarray((y - top) * wide, (y - top + 1) * wide), y * this.width + left);
+  }
+
+  /** Changes a part; what was there is remembered. */
+  change(box, draw) {
+    const part = this.inside(box);
+    if (part[2] <= part[0] || part[3] <= part[1]) return;
+    const before = this.copy(part);
+    draw(this.plane);
+    this.changed(part, before);
+  }
+
+  /** Tells of a part that is another one now than it was `before`. */
+  changed(part, before) {
+    this.version += 1;
+    this.painted(part);
+    let kept = before;
+    const swap = () => {
+      const now = this.copy(part);
+      this.put(part, kept);
+      kept = now;
+      this.version += 1;
+      this.painted(part);
+    };
+    this.remember({ kind: "mask", bytes: before.length, back: swap, forth: swap });
+  }
+
+  // shapes: each gives the box that it lies in
+
+  /** What is within a radius of a line; a pixel is painted where its middle is. */
+  line(from, to, radius, value) {
+    const r = Math.max(0.5, radius), long = Math.hypot(to.x - from.x, to.y - from.y);
+    const [nx, ny] = long ? [(from.y - to.y) / long * r, (to.x - from.x) / long * r] : [0, 0];
+    const corners = [[from.x + nx, from.y + ny], [to.x + nx, to.y + ny], [to.x - nx, to.y - ny], [from.x - nx, from.y - ny]];
+    const box = this.inside([Math.min(from.x, to.x) - r, Math.min(from.y, to.y) - r, Math.max(from.x, to.x) + r, Math.max(from.y, to.y) + r]);
+    for (let y = box[1]; y < box[3]; y++) {
+      const at = y + 0.5;
+      let low = Infinity, high = -Infinity;
+      for (const p of [from, to]) {
+        const half = r * r - (at - p.y) ** 2;
+        if (half >= 0) { low = Math.min(low, p.x - Math.sqrt(half)); high = Math.max(high, p.x + Math.sqrt(half)); }
       }
+      for (let k = 0; k < 4; k++) {
+        const [ax, ay] = corners[k], [bx, by] = corners[(k + 1) % 4];
+        if (ay === by || (at < ay) === (at < by)) continue;
+        const x = ax + (at - ay) / (by - ay) * (bx - ax);
+        low = Math.min(low, x); high = Math.max(high, x);
+      }
+      const start = Math.max(box[0], Math.ceil(low - 0.5)), end = Math.min(box[2], Math.floor(high - 0.5) + 1);
+      if (end > start) this.plane.fill(value, y * this.width + start, y * this.width + end);
     }
-    this.changed();
+    return box;
   }
 
-  swap(from, to) {
-    const entry = from.pop();
-    if (!entry) return;
-    const { left, top, before } = entry;
-    to.push({ left, top, before: this.context.getImageData(left, top, before.width, before.height) });
-    this.context.putImageData(before, left, top);
-    this.changed();
+  rectangle([left, top, right, bottom]) {
+    this.change([left, top, right, bottom], (plane) => {
+      const [a, b, c, d] = this.inside([left, top, right, bottom]);
+      for (let y = b; y < d; y++) plane.fill(1, y * this.width + a, y * this.width + c);
+    });
   }
 
-  undo() { this.swap(this.done, this.undone); }
-  redo() { this.swap(this.undone, this.done); }
+  polygon(points) {
+    const xs = points.map((p) => p.x), ys = points.map((p) => p.y);
+    const box = this.inside([Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]);
+    this.change(box, (plane) => {
+      for (let y = box[1]; y < box[3]; y++) {
+        const at = y + 0.5, crossings = [];
+        points.forEach((p, k) => {
+          const q = points[(k + 1) % points.length];
+          if ((at < p.y) !== (at < q.y)) crossings.push([p.x + (at - p.y) / (q.y - p.y) * (q.x - p.x), p.y < q.y ? 1 : -1]);
+        });
+        crossings.sort((a, b) => a[0] - b[0]);
+        let turns = 0;
+        crossings.forEach(([x, turn], k) => {
+          turns += turn;
+          if (!turns || k + 1 === crossings.length) return;
+          const start = Math.max(box[0], Math.ceil(x - 0.5)), end = Math.min(box[2], Math.floor(crossings[k + 1][0] - 0.5) + 1);
+          if (end > start) plane.fill(1, y * this.width + start, y * this.width + end);
+        });
+      }
+    });
+  }
 
-  get all() { return [0, 0, this.width, this.height]; }
+  // all of it
 
-  clear() { this.change(this.all, (c) => c.clearRect(0, 0, this.width, this.height)); }
+  clear() { this.change(this.all, (plane) => plane.fill(0)); }
 
   invert() {
-    this.change(this.all, (c) => {
-      const image = c.getImageData(0, 0, this.width, this.height);
-      paint(image, (k) => image.data[k + 3] < 128);
-      c.putImageData(image, 0, 0);
-    });
+    this.change(this.all, (plane) => { for (let k = 0; k < plane.length; k++) plane[k] ^= 1; });
   }
 
-  /** Grows by whole pixels; diagonal steps every second time make it round enough. */
+  /** Grows by whole pixels. */
   grow(pixels) {
-    this.change(this.all, (c) => {
-      for (let k = 0; k < pixels; k++) {
-        const copy = canvasOf(this.width, this.height);
-        copy.getContext("2d").drawImage(this.canvas, 0, 0);
-        const steps = [[1, 0], [-1, 0], [0, 1], [0, -1], ...(k % 2 ? [[1, 1], [1, -1], [-1, 1], [-1, -1]] : [])];
-        for (const [x, y] of steps) c.drawImage(copy, x, y);
-      }
+    const { version } = this, asked = beside("grow", { plane: this.plane, width: this.width, height: this.height, pixels });
+    this.growing = asked.then((grown) => {
+      if (version === this.version) this.change(this.all, (plane) => plane.set(grown)); // else something was painted meanwhile
     });
+    return this.growing;
   }
 
-  /** Takes a black and white picture, or what is painted on an empty layer. */
-  load(bitmap) {
-    this.change(this.all, (c) => {
-      c.clearRect(0, 0, this.width, this.height);
-      c.drawImage(bitmap, 0, 0);
-      const image = c.getImageData(0, 0, this.width, this.height), d = image.data;
-      paint(image, (k) => (0.299 * d[k] + 0.587 * d[k + 1] + 0.114 * d[k + 2]) * (d[k + 3] / 255) > 127.5);
-      c.putImageData(image, 0, 0);
-    });
+  /** Takes a black and white picture, scaled to this one. */
+  load(bitmap) { this.change(this.all, (plane) => plane.set(this.read(bitmap))); }
+
+  /** Adds what is white in a black and white picture, or takes it away. */
+  add(bitmap, value = 1) {
+    const other = this.read(bitmap), box = boundsOf(other, this.width, this.height);
+    if (box) this.change(box, (plane) => { for (let k = 0; k < plane.length; k++) if (other[k]) plane[k] = value; });
+    return Boolean(box);
+  }
+
+  read(bitmap) {
+    const canvas = canvasOf(this.width, this.height), c = canvas.getContext("2d", { willReadFrequently: true });
+    c.imageSmoothingEnabled = bitmap.width !== this.width || bitmap.height !== this.height;
+    c.drawImage(bitmap, 0, 0, this.width, this.height);
+    const d = c.getImageData(0, 0, this.width, this.height).data, plane = new Uint8Array(this.plane.length);
+    for (let k = 0, j = 0; k < plane.length; k++, j += 4) plane[k] = (0.299 * d[j] + 0.587 * d[j + 1] + 0.114 * d[j + 2]) * d[j + 3] > 127.5 * 255 ? 1 : 0;
+    return plane;
   }
 
   /** The box around what is painted, [left, top, right, bottom], or null. */
-  bounds() {
-    const { data } = this.context.getImageData(0, 0, this.width, this.height);
-    let left = this.width, top = this.height, right = 0, bottom = 0;
-    for (let y = 0, k = 3; y < this.height; y++) {
-      for (let x = 0; x < this.width; x++, k += 4) {
-        if (data[k] > 127) {
-          if (x < left) left = x;
-          if (x >= right) right = x + 1;
-          if (y < top) top = y;
-          bottom = y + 1;
-        }
-      }
-    }
-    return right ? [left, top, right, bottom] : null;
-  }
+  bounds() { return boundsOf(this.plane, this.width, this.height); }
 
   /** A PNG: white is repainted. */
-  toBlob() {
-    const copy = canvasOf(this.width, this.height), context = copy.getContext("2d");
-    const image = this.context.getImageData(0, 0, this.width, this.height);
-    for (let k = 0; k < image.data.length; k += 4) {
-      image.data.fill(image.data[k + 3] > 127 ? 255 : 0, k, k + 3);
-      image.data[k + 3] = 255;
-    }
-    context.putImageData(image, 0, 0);
-    return new Promise((resolve) => copy.toBlob(resolve, "image/png"));
+  async toBlob() {
+    await this.growing;
+    return beside("png", { plane: this.plane, width: this.width, height: this.height });
   }
 }
 
-function paint(image, where) {
-  const [red, green, blue] = [1, 3, 5].map((k) => parseInt(TINT.slice(k, k + 2), 16));
-  for (let k = 0; k < image.data.length; k += 4) {
-    const on = where(k);
-    image.data[k] = red; image.data[k + 1] = green; image.data[k + 2] = blue;
-    image.data[k + 3] = on ? 255 : 0;
+function boundsOf(plane, width, height) {
+  let left = width, top = height, right = 0, bottom = 0;
+  for (let y = 0; y < height; y++) {
+    const row = plane.subarray(y * width, (y + 1) * width), first = row.indexOf(1);
+    if (first < 0) continue;
+    left = Math.min(left, first);
+    right = Math.max(right, row.lastIndexOf(1) + 1);
+    top = Math.min(top, y);
+    bottom = y + 1;
   }
+  return right ? [left, top, right, bottom] : null;
 }

@@ -13,10 +13,11 @@ export class Panel {
   constructor() {
     this.offers = null;
     this.lastSeed = null;
+    this.comparing = false; // several methods are asked for
     this.framed = () => {}; // a side was typed
+    this.chosen = () => {}; // another model
     $("model").addEventListener("change", () => this.chooseModel());
     $("method").addEventListener("change", () => this.chooseMethod());
-    $("compare").addEventListener("change", () => this.chooseCompare());
     $("dice").addEventListener("click", () => { $("seed").value = ""; });
     for (const input of document.querySelectorAll("[data-side]")) {
       input.addEventListener("input", () => this.framed({ [input.dataset.side]: Math.max(0, Math.round(input.valueAsNumber || 0)) }));
@@ -31,10 +32,14 @@ export class Panel {
     for (const entry of this.entries) $(EVERYDAY.includes(entry.name) ? "everyday" : "more").append(this.entry(entry));
     $("samples").max = offers.limits.samples;
     $("steps").max = offers.limits.steps;
-    $("method").replaceChildren(...offers.methods.map(({ name }) => make("option", { value: name, textContent: name })));
-    $("compare-methods").replaceChildren(...offers.methods.map(({ name, title, gradients }) => make("label",
-      { title: `${title}${gradients ? " (needs gradients: slower)" : ""}` },
-      make("input", { type: "checkbox", value: name }), name)));
+    const families = [...offers.families, { name: null, title: "Others", help: "Methods that were added here." }]
+      .map((family) => ({ ...family, methods: offers.methods.filter((method) => method.family === family.name) })).filter(({ methods }) => methods.length);
+    $("method").replaceChildren(...families.map(({ title, methods }) => make("optgroup", { label: title }, ...methods.map(({ name }) => make("option", { value: name, textContent: name })))));
+    $("compare-methods").replaceChildren(...families.map(({ title, help, methods }) => make("fieldset", {},
+      make("legend", { textContent: title }), make("p", { className: "help", textContent: help }),
+      make("div", { className: "names" }, ...methods.map(({ name, title: long, gradients }) => make("label",
+        { title: `${long}${gradients ? " (needs gradients: slower)" : ""}` },
+        make("input", { type: "checkbox", value: name }), name))))));
     this.chooseModel();
   }
 
@@ -49,11 +54,13 @@ export class Panel {
     if (!trained) $("method").value = method;
     this.chooseMethod();
     this.chooseCompare();
+    this.chosen(this.model.name);
   }
 
   chooseMethod() {
     if (this.model.trained) return;
-    const { title, gradients, fields, name } = this.method;
+    const { title, gradients, fields, name, family } = this.method, kind = this.offers.families.find((one) => one.name === family);
+    $("family-help").textContent = kind ? `${kind.title}: ${kind.help}` : "";
     $("method-help").textContent = `${capital(title.replace(/^[^:]*: /, ""))}${gradients ? ". Needs gradients: slower." : "."}`;
     const own = name === this.model.method ? this.model.fields : {};
     $("fields").replaceChildren(...fields.map((field) => this.field({ ...field, default: own[field.name] ?? field.default })));
@@ -127,10 +134,16 @@ export class Panel {
     return make("div", {}, label, shown);
   }
 
+  /** Whether several methods are compared. */
+  compare(on) {
+    this.comparing = on;
+    if (this.offers) this.chooseCompare();
+  }
+
   chooseCompare() {
-    const on = $("compare").checked && !this.model.trained;
+    const on = this.comparing && !this.model.trained;
     $("compare-list").hidden = !on;
-    $("method-label").hidden = $("method-help").hidden = on;
+    $("method-label").hidden = $("method-help").hidden = $("family-help").hidden = on;
     $("fields-group").hidden = on || this.model.trained;
     if (on && !this.ticked().length) this.tick([...new Set([this.model.method, "ding", "replacement"])]);
   }
@@ -152,7 +165,7 @@ export class Panel {
   /** The jobs that the form asks for, without the picture: one, or one for each method that is compared. */
   jobs() {
     const { trained, name, without, method: own } = this.model;
-    const compared = $("compare").checked && !trained ? this.ticked() : null;
+    const compared = this.comparing && !trained ? this.ticked() : null;
     const seed = $("seed").value === "" ? (compared && compared.length > 1 ? Math.floor(Math.random() * 2 ** 31) : null) : $("seed").valueAsNumber;
     const common = { model: name, seed, outpaint: SIDES.map((side) => document.querySelector(`[data-side=${side}]`).valueAsNumber || 0) };
     for (const entry of this.entries) {
@@ -184,7 +197,6 @@ export class Panel {
     else missing.push(`the model ${settings.model}`);
     this.chooseModel();
     if (this.offers.methods.some(({ name }) => name === settings.method)) {
-      $("compare").checked = false;
       $("method").value = settings.method;
       this.chooseMethod();
       this.chooseCompare();
@@ -204,19 +216,17 @@ export class Panel {
   /** All controls as they are, to be put back after a reload. */
   state() {
     return {
-      model: $("model").value, method: $("method").value, seed: $("seed").value, compare: $("compare").checked ? this.ticked() : null,
+      model: $("model").value, method: $("method").value, seed: $("seed").value, compare: this.ticked(), auto: $("auto").checked,
       advanced: $("advanced").open, fields: this.fields(), entries: Object.fromEntries(this.entries.map((entry) => [entry.name, this.value(entry)])),
     };
   }
 
-  setState({ model, method, seed, compare, advanced, fields, entries }) {
+  setState({ model, method, seed, compare, auto, advanced, fields, entries }) {
     this.restore({ model, method, fields, seed: seed === "" ? null : seed, ...entries });
     this.put({ name: "samples", kind: "int" }, entries.samples);
     $("advanced").open = advanced;
-    if (!compare) return;
-    $("compare").checked = true;
-    this.tick(compare);
-    this.chooseCompare();
+    $("auto").checked = Boolean(auto);
+    if (compare?.length) this.tick(compare);
   }
 
   used(seeds) {

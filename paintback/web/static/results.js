@@ -1,13 +1,17 @@
-// The results: a strip below the picture, and a grid to compare them in.
+// The results: a strip beside the picture, and a grid and a table to compare them in.
 
-import { $, canvasOf, make, spoken } from "./dom.js";
+import { $, canvasOf, make, save, spoken } from "./dom.js";
+
+const COLUMNS = { picture: "Picture", model: "Model", method: "Method", quality: "Quality", steps: "Steps", seed: "Seed", evaluations: "Evaluations", gradients: "Gradients", seconds: "Seconds", peak_memory_bytes: "Memory" };
+const NUMBERS = ["steps", "seed", "evaluations", "gradients", "seconds", "peak_memory_bytes"];
 
 export class Results {
   constructor() {
     this.tiles = []; // {run, job, number, output, bitmap, strip, grid}
     this.selected = null;
     this.choose = () => {};
-    $("grid-open").addEventListener("click", () => this.openGrid($("grid").hidden));
+    $("table").querySelector("thead").append(make("tr", {}, ...Object.entries(COLUMNS).map(([name, text]) => make("th", { scope: "col", textContent: text, className: NUMBERS.includes(name) ? "number" : "" }))));
+    $("csv").addEventListener("click", () => save(new Blob([this.csv()], { type: "text/csv" }), "paintback-comparison.csv"));
   }
 
   /** Places for the samples of a job that has been asked for; `run` is what they have in common. */
@@ -22,6 +26,7 @@ export class Results {
       this.caption(tile);
     }
     $("results").hidden = false;
+    this.tabulate();
     $("strip").lastChild.scrollIntoView({ block: "nearest", inline: "end" });
   }
 
@@ -55,24 +60,50 @@ export class Results {
     Object.assign(tile, { output, bitmap });
     this.caption(tile);
     for (const element of [tile.strip, tile.grid]) thumbnail(element.querySelector("canvas"), tile.run.around(bitmap), bitmap, [[bitmap, 0, 0]]);
+    this.tabulate();
   }
 
-  /** What is predicted of a sample that is being painted; `overlay` covers the hole of the extended picture. */
-  preview(tile, overlay) {
+  /** What each result is and what it took, as the table and the file have it. */
+  rows() {
+    return this.tiles.filter(({ output }) => output).map(({ run, job: { request }, output }) => ({
+      picture: run.picture.name, model: request.model, method: request.method, quality: request.quality, steps: request.steps, seed: output.seed,
+      evaluations: output.evaluations, gradients: output.vjps, seconds: output.seconds, peak_memory_bytes: output.peak_memory_bytes,
+    }));
+  }
+
+  tabulate() {
+    const rows = this.rows(), shown = { seconds: (value) => value.toFixed(2), peak_memory_bytes: (value) => (value === null ? "" : `${Math.round(value / 2 ** 20)} MB`) };
+    $("table").hidden = $("csv").hidden = !rows.length;
+    $("compare-empty").hidden = this.tiles.length > 0;
+    $("table").querySelector("tbody").replaceChildren(...rows.map((row) => make("tr", {}, ...Object.keys(COLUMNS).map((name) => (
+      make("td", { textContent: row[name] === null ? "" : shown[name]?.(row[name]) ?? row[name], className: NUMBERS.includes(name) ? "number" : "" }))))));
+  }
+
+  csv() {
+    const cell = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    return [Object.keys(COLUMNS), ...this.rows().map((row) => Object.keys(COLUMNS).map((name) => String(row[name] ?? "")))].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+  }
+
+  /** What is predicted of a sample that is being painted: {image, box} over the hole of the extended picture. */
+  preview(tile, previews) {
     const { base, frame, around } = tile.run;
+    const whole = { width: base.width + frame.left + frame.right, height: base.height + frame.top + frame.bottom };
     for (const element of [tile.strip, tile.grid]) {
-      thumbnail(element.querySelector("canvas"), around(overlay), overlay, [[base, frame.left, frame.top], [overlay, 0, 0]]);
+      thumbnail(element.querySelector("canvas"), around(whole), whole, [[base, frame.left, frame.top], ...previews.map(({ image, box }) => [image, ...box])]);
     }
   }
 
   /** Places that nothing came for. */
-  drop(job) {
-    for (const tile of this.of(job).filter(({ output }) => !output)) {
+  drop(job) { this.remove(this.of(job).filter(({ output }) => !output)); }
+
+  remove(tiles) {
+    for (const tile of tiles) {
       tile.strip.parentElement.remove();
       tile.grid.remove();
       this.tiles.splice(this.tiles.indexOf(tile), 1);
     }
     if (!this.tiles.length) $("results").hidden = true;
+    this.tabulate();
   }
 
   select(tile) {
@@ -82,16 +113,9 @@ export class Results {
     }
     if (tile) tile.strip.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
-
-  openGrid(open) {
-    $("grid").hidden = !open;
-    $("strip").hidden = open;
-    $("bar").hidden = open || !this.selected; // it would lie over the grid
-    $("grid-open").setAttribute("aria-pressed", String(open));
-  }
 }
 
-/** The part around the hole, to fill a small canvas; of a small picture all. `layers` are [image, x, y]. */
+/** The part around the hole, to fill a small canvas; of a small picture all. `layers` are [image, x, y], or with a size. */
 function thumbnail(canvas, [left, top, right, bottom], { width, height }, layers) {
   let scale = Math.min(canvas.width / (right - left), canvas.height / (bottom - top));
   let x = 0, y = 0;
@@ -109,5 +133,5 @@ function thumbnail(canvas, [left, top, right, bottom], { width, height }, layers
   c.setTransform(scale, 0, 0, scale, x * scale, y * scale);
   c.imageSmoothingEnabled = scale < 3;
   c.imageSmoothingQuality = "high";
-  for (const [image, dx, dy] of layers) c.drawImage(image, dx, dy);
+  for (const [image, ...place] of layers) c.drawImage(image, ...place);
 }

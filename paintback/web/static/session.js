@@ -2,7 +2,7 @@
 
 const KEY = "paintback";
 const JOBS = 30; // of the strip
-const state = { picture: null, mask: null, frame: null, form: null, jobs: [] };
+const state = { picture: null, mask: null, frame: null, form: null, previous: null, tab: "paint", jobs: [], batch: null };
 
 export function keep(changes) {
   Object.assign(state, changes);
@@ -12,6 +12,7 @@ export function keep(changes) {
   } catch { /* a browser that stores nothing forgets */ }
 }
 
+export const recalled = () => state;
 export const keepJob = (job) => keep({ jobs: [...state.jobs.filter(({ id }) => id !== job.id), job] });
 export const forgetJob = (gone) => keep({ jobs: state.jobs.filter(({ id }) => id !== gone) });
 
