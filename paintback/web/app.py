@@ -132,12 +132,13 @@ def make_app(config: Config) -> FastAPI:
     unfit_mask: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "It is no such mask."}}
     app.add_api_route("/api/pictures/{picture}/mask", api.mask, tags=["pictures"], response_class=Response,
                       summary="As a mask: white is repainted", responses={**view, **unfit_mask})  # fmt: skip
+    unfound: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "It is not there."}}
     app.add_api_route("/api/pictures/{picture}/small", api.small, tags=["pictures"], response_class=Response,
                       summary="For a list: 320 pixels, WebP",
                       responses={200: {"content": {"image/webp": binary}}, **missing})  # fmt: skip
     app.add_api_route("/api/pictures/{picture}/find", api.find, methods=["POST"], tags=["pictures"],
                       response_class=Response, summary="Find what is to be repainted",
-                      responses={**view, **long, 409: {"model": Problem, "description": "It is not there."}})  # fmt: skip
+                      responses={**view, **long, **unfound})  # fmt: skip
     app.add_api_route("/api/models/{model}/load", api.load, methods=["POST"], status_code=202, tags=["page"],
                       response_class=Response, summary="Load a model beforehand", responses=missing)  # fmt: skip
     app.add_api_route("/api/plans", api.plan, methods=["POST"], tags=["jobs"],
@@ -373,13 +374,16 @@ class _Api:
         return await to_thread.run_sync(self._plan, data, limiter=self._decoding)
 
     def _plan(self, data: bytes) -> PlanView:
+        from paintback.models.catalogue import find
+
         try:
             job = self._complete(self._parse(data))
             asked = wish(self.store, job.model_dump(mode="json"), self.config)
             picture, hole, bare = read(asked, self._reader)
             inpainter = self.workers[0].planner(job.model) if self.workers else None
             if inpainter is None:  # what a pipeline does only it can say, and it may be at work
-                return PlanView(seconds=None, evaluations=None, vjps=None, steps=None, ahead=self.store.alive())
+                loading, ahead = find(self.config.models[job.model].source) is not None, self.store.alive()
+                return PlanView(seconds=None, evaluations=None, vjps=None, steps=None, loading=loading, ahead=ahead)
             one, speed = inpainter.plan(picture, hole, request=one_of(bare, 1)), self.store.speed(job.model)
         except ValueError as error:
             raise HTTPException(409, str(error).replace(str(self.store.files), "")) from None
@@ -388,6 +392,7 @@ class _Api:
             evaluations=job.samples * one.evaluations,
             vjps=job.samples * one.vjps,
             steps=job.samples * one.steps,
+            loading=speed is None,
             ahead=self.store.alive(),
         )
 

@@ -38,6 +38,7 @@ class PlanView(BaseModel):
     evaluations: float | None = Field(description="Of all samples; null until the model is loaded.")
     vjps: float | None
     steps: int | None
+    loading: bool = Field(description="Whether it is known once the model is loaded.")
     ahead: int = Field(description="Jobs that come before it.")
 
 

@@ -9,14 +9,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from paintback.web.app import make_app
 from paintback.web.config import Config, Limits, offers
 from tests.web.sites import HOME, Server, Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,3 +100,59 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.process.terminate()
     for server in servers:
         server.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import expect, sync_playwright
+
+    from tests.web.stage import ARGUMENTS
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("There is no Chromium to show the page in; install it, on Debian by `apt-get install chromium`.")
+    expect.set_options(timeout=60_000)  # 5 seconds are too few where other programs run
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def server(serve) -> Server:
+    """One that has imported torch, which it does beside the first visit."""
+    found: Server = serve()
+    httpx.get(f"{found.url}api/options", timeout=300)
+    return found
+
+
+@pytest.fixture
+def visit(browser: Browser, serve: Any) -> Iterator[Callable[..., Page]]:
+    """Opens the page and waits for its settings; whatever goes wrong in it fails the test at its end.
+
+    Pages are closed before their servers, for which they would ask in vain.
+    """
+    from playwright.sync_api import expect
+
+    faults: list[str] = []
+    pages: list[Page] = []
+
+    def start(server: Server, *, refusals: bool = False, advanced: bool = True, **options: Any) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: faults.append(request.url) if "://" in request.url
+                and not request.url.removeprefix("blob:").startswith(server.url) else None)  # fmt: skip
+        if not refusals:
+            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(server.url)
+        expect(page.locator("#method option").nth(5)).to_be_attached()
+        if advanced:
+            page.click("text=Advanced")
+        pages.append(page)
+        return page
+
+    yield start
+    for page in pages:
+        page.close()
+    assert not faults, "\n".join(faults)

@@ -1,203 +1,38 @@
-"""The page in a real browser: what people do with it, by mouse and by keyboard. Slow; makes docs/page.md's figures.
+"""The page in a real browser: what people do with it, by mouse and by keyboard. Slow.
 
 The content security policy forbids `eval`, so the tests look at elements and never at functions of their own.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import re
-import shutil
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from paintback.images import read_settings
-from tests.web.sites import EXAMPLES, Server
+from tests.web.stage import (
+    SIDE,
+    crop,
+    differs,
+    drop,
+    mask_of,
+    no_serious_fault,
+    open_picture,
+    run_long,
+    run_to_end,
+    screen,
+    shows,
+    stroke,
+    upload_mask,
+)
 
 pytestmark = pytest.mark.slow
-
-FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-SIDE = 96
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.fail("There is no Chromium to show the page in; install it, on Debian by `apt-get install chromium`.")
-    expect.set_options(timeout=60_000)  # 5 seconds are too few where other programs run
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def server(serve) -> Server:
-    """One that has imported torch, which it does beside the first visit."""
-    found: Server = serve()
-    httpx.get(f"{found.url}api/options", timeout=300)
-    return found
-
-
-@pytest.fixture
-def visit(browser: Browser, serve: Any) -> Iterator[Callable[..., Page]]:
-    """Opens the page and waits for its settings; whatever goes wrong in it fails the test at its end.
-
-    Pages are closed before their servers, for which they would ask in vain.
-    """
-    faults: list[str] = []
-    pages: list[Page] = []
-
-    def start(server: Server, *, refusals: bool = False, advanced: bool = True, **options: Any) -> Page:
-        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: faults.append(request.url) if "://" in request.url
-                and not request.url.removeprefix("blob:").startswith(server.url) else None)  # fmt: skip
-        if not refusals:
-            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.goto(server.url)
-        expect(page.locator("#method option").nth(5)).to_be_attached()
-        if advanced:
-            page.click("text=Advanced")
-        pages.append(page)
-        return page
-
-    yield start
-    for page in pages:
-        page.close()
-    assert not faults, "\n".join(faults)
-
-
-def crop(tmp_path: Path, name: str = "cup.png") -> Path:
-    """A small photograph, for speed."""
-    path = tmp_path / name
-    Image.open(EXAMPLES / "object.jpg").convert("RGB").crop((300, 120, 300 + SIDE, 120 + SIDE)).save(path)
-    return path
-
-
-def open_picture(page: Page, path: Path) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.click("#open")
-    chooser.value.set_files(path)
-    expect(page.locator("#welcome")).to_be_hidden()
-    expect(page.locator("#picture-name")).to_contain_text("×")
-
-
-def spot(page: Page, x: float, y: float, side: int = SIDE) -> tuple[float, float]:
-    """Where a pixel of a square picture that fits the stage is on the screen."""
-    box = page.locator("#canvas").bounding_box()
-    assert box is not None
-    scale = min(16, (box["width"] - 52) / side, (box["height"] - 52) / side)
-    return (
-        box["x"] + box["width"] / 2 + (x - side / 2) * scale,
-        box["y"] + box["height"] / 2 + (y - side / 2) * scale,
-    )
-
-
-def stroke(page: Page, *points: tuple[float, float]) -> None:
-    page.mouse.move(*spot(page, *points[0]))
-    page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*spot(page, *point), steps=4)
-    page.mouse.up()
-
-
-def mask_of(page: Page, tmp_path: Path) -> np.ndarray:
-    """The mask that the page lets one download, True = white."""
-    with page.expect_download() as download:
-        page.click("[data-do=save]")
-    path = tmp_path / "downloaded-mask.png"
-    download.value.save_as(path)
-    return np.asarray(Image.open(path).convert("L")) > 127
-
-
-def upload_mask(page: Page, path: Path, wanted: np.ndarray) -> None:
-    """Takes a mask from a file, and waits until it is the one that is wanted."""
-    with page.expect_file_chooser() as chooser:
-        page.click("[data-do=load]")
-    with page.expect_response(lambda response: "/mask" in response.url):
-        chooser.value.set_files(path)
-    for _ in range(20):
-        if (mask_of(page, path.parent) == wanted).all():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("the mask is another one")
-
-
-def run_to_end(page: Page) -> None:
-    page.click("#run")
-    expect(page.locator("#stop")).to_be_visible()
-    expect(page.locator("#run")).to_be_visible(timeout=240_000)
-
-
-def screen(page: Page) -> np.ndarray:
-    """The stage within the ring that shows the focus."""
-    shot = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB")).astype(int)
-    return shot[8:-8, 8:-8]
-
-
-def differs(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two screens show something else, beyond the odd pixel of a button's edge."""
-    return bool((first != second).any(-1).sum() > 100)
-
-
-def shows(page: Page, wanted: np.ndarray) -> None:
-    """Waits until the stage looks like this."""
-    for _ in range(300):
-        if not differs(screen(page), wanted):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"{(screen(page) != wanted).any(-1).sum()} pixels differ")
-
-
-def figure(page: Page, name: str) -> None:
-    """A screenshot for the documentation, small enough to be kept beside it."""
-    page.mouse.move(1, 1)
-    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    image.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE).save(
-        FIGURES / f"page-{name}.png", optimize=True
-    )
-
-
-def no_serious_fault(page: Page) -> None:
-    found = Axe().run(page)
-    faults = [
-        f"{fault['id']}: {fault['help']} ({', '.join(str(node['target']) for node in fault['nodes'])})"
-        for fault in found.response["violations"]
-        if fault["impact"] in ("serious", "critical")
-    ]
-    assert not faults, "\n".join(faults)
-
-
-def drop(page: Page, path: Path) -> None:
-    """Drops a file on the page, as the browser does it."""
-    page.evaluate(
-        """async ([name, data]) => {
-            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: "image/png" }));
-            for (const kind of ["dragenter", "dragover", "drop"]) {
-                const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
-                document.body.dispatchEvent(new DragEvent(kind, options));
-            }
-        }""",
-        [path.name, b64encode(path.read_bytes()).decode()],
-    )
 
 
 def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
@@ -207,7 +42,6 @@ def test_draw_run_compare_download_drop_back(visit, server, tmp_path) -> None:
         paints += page.evaluate("() => performance.getEntriesByName('first-contentful-paint').map((e) => e.startTime)")
     print(f"first paint after {', '.join(f'{paint:.0f}' for paint in paints)} ms")
     assert min(paints) < 1000  # the other tests of a busy machine are no part of the page
-    figure(page, "empty")
     no_serious_fault(page)
     page.click("text=Advanced")
     photo = crop(tmp_path)
@@ -319,10 +153,16 @@ def test_by_keyboard_alone(visit, server, tmp_path) -> None:
     chooser.value.set_files(crop(tmp_path))
     expect(page.locator("#picture-name")).to_contain_text("×")
     order = []
-    for _ in range(4):
+    for _ in range(6):
         page.keyboard.press("Tab")
         order.append(page.evaluate("() => document.activeElement.id || document.activeElement.dataset.tool"))
-    assert order[:3] == ["keys-open", "brush", "canvas"]  # the tools are one stop
+    assert order[:5] == [
+        "tab-paint",
+        "history-open",
+        "keys-open",
+        "brush",
+        "canvas",
+    ]  # tabs and tools are one stop each
     page.keyboard.press("Shift+Tab")
     expect(page.locator("#canvas")).to_be_focused()
     page.keyboard.press("r")
@@ -368,7 +208,7 @@ def test_extend_by_dragging_the_frame_and_compare_methods(visit, server, tmp_pat
     value = int(page.locator("[data-side=right]").input_value())
     assert 6 <= value <= 10
     page.fill("[data-side=right]", "8")
-    page.check("#compare")
+    page.click("#tab-compare")
     for name in ("ddnm", "ding", "fmm", "replacement"):
         page.get_by_label(name, exact=True).set_checked(name in ("ddnm", "ding"))
     page.fill("#steps", "3")
@@ -378,6 +218,17 @@ def test_extend_by_dragging_the_frame_and_compare_methods(visit, server, tmp_pat
     for k, name in enumerate(("ddnm", "ding")):
         expect(tiles.nth(k)).to_contain_text(re.compile(rf"{name}.*evaluations, .* s"))
     no_serious_fault(page)
+    with page.expect_download() as download:
+        page.click("#csv")
+    download.value.save_as(tmp_path / "table.csv")
+    rows = list(csv.DictReader((tmp_path / "table.csv").open(newline="")))
+    assert [row["method"] for row in rows] == ["ddnm", "ding"] and rows[0]["seed"] == rows[1]["seed"]
+    jobs = httpx.get(f"{server.url}api/jobs").json()[::-1]
+    for row, job, shown in zip(rows, jobs, page.locator("#table tbody tr").all(), strict=True):
+        output = job["outputs"][0]
+        assert float(row["evaluations"]) == output["evaluations"] and float(row["seconds"]) == output["seconds"]
+        assert row["picture"] == "cup.png" and row["steps"] == "3"
+        expect(shown).to_contain_text(job["request"]["method"])
     tiles.nth(1).click()
     with page.expect_download() as download:
         page.click("#download")
@@ -396,7 +247,7 @@ def test_refusals_previews_and_stop(visit, server, tmp_path) -> None:
     open_picture(page, crop(tmp_path))
     stroke(page, (40, 40), (44, 40))
     page.fill("#steps", "1000")
-    page.click("#run")
+    run_long(page)
     expect(page.locator("#progress-text")).to_contain_text(re.compile(r"step [1-9]\d* of 1000, .* left"))
     seen = screen(page)
     for _ in range(100):
@@ -407,52 +258,6 @@ def test_refusals_previews_and_stop(visit, server, tmp_path) -> None:
     page.click("#stop")
     expect(page.locator("#strip .tile").first).to_have_attribute("aria-label", re.compile("stopped"))
     expect(page.locator("#run")).to_be_visible()
-
-
-def test_the_figures(visit, server) -> None:
-    """The example in each state, for docs/page.md; all of them were looked at."""
-    for scheme, width, height, name in (
-        ("light", 1280, 800, ""),
-        ("dark", 1280, 800, "dark"),
-        ("light", 360, 740, "narrow"),
-    ):
-        page = visit(server, advanced=name == "dark", viewport={"width": width, "height": height}, color_scheme=scheme)
-        page.click("#example")
-        expect(page.locator("#toast")).to_contain_text("spoon")
-        page.click("#toast-close")
-        assert page.evaluate("() => document.documentElement.scrollWidth") == width
-        if name == "dark":
-            page.click("[data-tool=frame]")
-            page.fill("[data-side=left]", "48")
-            no_serious_fault(page)
-            figure(page, "dark")
-        elif name == "narrow":
-            page.click("#quality span:text-is('Fast')")
-            run_to_end(page)
-            expect(page.locator("#bar")).to_be_visible()
-            no_serious_fault(page)
-            page.evaluate("() => scrollTo(0, 0)")
-            figure(page, "narrow")
-        else:
-            figure(page, "mask")
-            page.fill("#samples", "3")
-            page.click("#run")
-            expect(page.locator("#progress-text")).to_contain_text(
-                re.compile(r"sample 2 of 3, step [1-9]"), timeout=900_000
-            )
-            figure(page, "running")
-            expect(page.locator("#bar")).to_be_visible(timeout=900_000)
-            figure(page, "result")
-            page.click("#spread")
-            expect(page.locator("#legend")).to_be_visible()
-            figure(page, "uncertainty")
-            page.click("text=Advanced")
-            page.fill("#samples", "1")
-            page.fill("#steps", "4")
-            page.check("#compare")
-            page.get_by_label("mpgd", exact=True).check()
-            run_to_end(page)
-            figure(page, "grid")
 
 
 def test_everyday_and_advanced(visit, server, tmp_path) -> None:
@@ -557,7 +362,7 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
     page.select_option("#method", "ddnm")
     page.fill("#average", "1")  # which beats the quality
     page.fill("#steps", "1000")
-    page.click("#run")
+    run_long(page)
     expect(page.locator("#progress-text")).to_contain_text(re.compile(r"step [1-9]\d* of 1000"))
     drawn = httpx.get(f"{server.url}api/jobs").json()[0]["request"]["mask"]
     mask = np.asarray(Image.open(io.BytesIO(httpx.get(f"{server.url}api/pictures/{drawn}").content)).convert("L")) > 127
@@ -621,8 +426,9 @@ def test_zoom_copy_and_what_covers_what(visit, server, tmp_path) -> None:
     assert box["y"] + box["height"] <= stage["y"]  # and off the picture
     expect(page.locator("#bar")).to_be_visible()
     page.click("#grid-open")
+    expect(page.locator("#grid")).to_be_visible()
     expect(page.locator("#bar")).to_be_hidden()
-    page.click("#grid-open")
+    page.click("#tab-paint")
     expect(page.locator("#bar")).to_be_visible()
     for _ in range(2):  # what earlier results added to the name does not pile up
         page.click("#continue")

@@ -317,27 +317,35 @@ async function keepMask() {
 let expected = null; // seconds of the run that the form asks for
 
 /** What Run says, from the server's plan for the picture, the mask and the settings as they are. */
-function estimate(wait = 250, tries = 20) {
+function estimate(wait = 250) {
   clearTimeout(estimate.timer);
   expected = null;
+  const turn = estimate.turn = (estimate.turn ?? 0) + 1;
   estimate.timer = setTimeout(async () => {
     const { mask, picture } = { mask: doc.mask, picture: doc.picture };
     const framed = picture && Object.values(editor.frame).some(Boolean);
     if (tab === "batch" || running || !picture?.id || !panel.offers || !(framed || (mask.of === editor.mask && mask.id)) || !$("panel").checkValidity()) return tell();
-    try {
-      expected = await planned(panel.jobs(), mask.id);
-    } catch { /* Run says what is wrong */ }
-    if (doc.picture !== picture) return;
-    if (expected === null && tries) estimate(1500, tries - 1); // the model is being loaded
+    const seconds = await planned(panel.jobs(), mask.id, 60, () => turn === estimate.turn).catch(() => null); // where it cannot be, Run says why
+    if (turn !== estimate.turn) return;
+    expected = seconds;
     tell();
   }, wait);
 }
 
-/** The seconds of jobs, or null where that is not known. */
-async function planned(jobs, mask) {
-  const plans = [];
-  for (const job of jobs) plans.push(await api.plan({ ...job, photo: doc.picture.id, mask }));
-  return plans.length && plans.every(({ seconds }) => seconds !== null) ? plans.reduce((sum, { seconds }) => sum + seconds, 0) : null;
+/** The seconds of jobs, or null where that is not known, even if a model that is being loaded is waited for. */
+async function planned(jobs, mask, tries = 20, wanted = () => true) {
+  let sum = 0;
+  for (const job of jobs) {
+    let plan;
+    for (let k = 0; wanted(); k++) {
+      plan = await api.plan({ ...job, photo: doc.picture.id, mask });
+      if (!plan.loading || k >= tries) break;
+      await new Promise((resolve) => setTimeout(resolve, 700));
+    }
+    if (!plan || plan.seconds === null) return null;
+    sum += plan.seconds;
+  }
+  return jobs.length ? sum : null;
 }
 
 function tell() {
@@ -371,9 +379,9 @@ async function run() {
     progress("Sending …", null);
     const picture = await doc.sent, mask = await maskId();
     doc.picture = picture;
-    const seconds = expected ?? (await planned(asked, mask).catch(() => null));
+    const seconds = expected ?? (await planned(asked, mask, 20, () => running === mine && !mine.stopped).catch(() => null));
     if (seconds > LONG) asked = await agreed(asked, seconds, mask);
-    if (!asked.length) return;
+    if (!asked.length || mine.stopped) return;
     const where = placeOf(picture, editor.picture, frame, framed ? null : bounds);
     keep({ mask, form: panel.state(), ...(mask ? { previous: mask } : {}) });
     for (const one of asked) {
@@ -445,7 +453,8 @@ async function comeBack() {
   await ready;
   batch.comeBack(state.batch);
   const picture = state.picture && (await api.about(state.picture).catch(() => null));
-  if (!picture || doc.picture || running) return; // something else was opened meanwhile
+  if (doc.picture || running) return; // something else was opened meanwhile
+  if (!picture) return setTab(state.tab ?? "paint");
   if (state.form) panel.setState(state.form);
   await openPicture(picture);
   if (state.frame) editor.setFrame(state.frame);
@@ -463,7 +472,7 @@ async function comeBack() {
     if (job.state === "waiting" || job.state === "running") alive.push(job);
     else results.drop(job);
   }
-  if (state.tab && state.tab !== "paint") setTab(state.tab);
+  setTab(state.tab ?? "paint");
   if (alive.length && !running) await follow({ jobs: alive, stopped: false });
 }
 
@@ -590,6 +599,7 @@ function busy(on) {
 $("panel").addEventListener("submit", (event) => { event.preventDefault(); run(); });
 $("stop").addEventListener("click", () => {
   if (!running) return;
+  running.stopped = true;
   $("stop").disabled = true;
   progress("Stopping …", null);
   if (running.batch) return batch.stop();

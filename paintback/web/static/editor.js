@@ -161,16 +161,14 @@ export class Editor {
 
   /** What lies under the brush and the magnifier, as they were last painted and as they are now. */
   drawCursor() {
-    const ratio = devicePixelRatio || 1, scaled = (box) => this.drawBox(box.map((value) => value * ratio));
-    if (this.under) scaled(this.under);
-    this.under = null;
-    if (!this.cursor?.seen) return;
+    const ratio = devicePixelRatio || 1;
+    for (const box of [this.under, this.lensed, this.cursorBox(), this.lensBox()]) if (box) this.drawBox(box.map((value) => value * ratio));
+  }
+
+  cursorBox() {
+    if (!this.cursor?.seen) return null;
     const { x, y } = this.toScreen(this.cursor), reach = Math.max(14, this.size / 2 * this.view.scale + 6);
-    this.under = [x - reach, y - reach, x + reach, y + reach];
-    scaled(this.under);
-    if (this.lensed) scaled(this.lensed);
-    this.lensed = this.lensBox();
-    if (this.lensed) scaled(this.lensed);
+    return [x - reach, y - reach, x + reach, y + reach];
   }
 
   drawBox([left, top, right, bottom]) {
@@ -266,6 +264,8 @@ export class Editor {
   paintTools(c, b) {
     const { scale, x, y } = this.view;
     const screen = (p) => [x + p.x * scale, y + p.y * scale];
+    this.under = this.cursorBox(); // what is to be painted anew once they are elsewhere
+    this.lensed = this.lensBox();
     this.paintLens(c);
     if (this.tool === "frame" && !this.locked) {
       const [left, top] = screen({ x: b.left, y: b.top }), width = b.width * scale, height = b.height * scale;
