@@ -451,10 +451,13 @@ async function follow(mine, begin = async () => {}) {
 async function comeBack() {
   const state = { ...recall() };
   await ready;
-  batch.comeBack(state.batch);
+  await batch.comeBack(state.batch);
   const picture = state.picture && (await api.about(state.picture).catch(() => null));
   if (doc.picture || running) return; // something else was opened meanwhile
-  if (!picture) return setTab(state.tab ?? "paint");
+  if (!picture) {
+    setTab(state.tab ?? "paint");
+    return batch.resume();
+  }
   if (state.form) panel.setState(state.form);
   await openPicture(picture);
   if (state.frame) editor.setFrame(state.frame);
@@ -474,6 +477,7 @@ async function comeBack() {
   }
   setTab(state.tab ?? "paint");
   if (alive.length && !running) await follow({ jobs: alive, stopped: false });
+  if (!running) await batch.resume();
 }
 
 /** A picture that jobs painted in, and its bitmap, got once. */

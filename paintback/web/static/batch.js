@@ -76,7 +76,11 @@ export class Batch {
       if (job) this.items.push({ file: null, path, stem: stemOf(path), picture, job, state: job.state, outputs: job.outputs, error: job.error });
     }
     this.show();
-    if (this.items.some(({ job }) => job && !ENDED.includes(job.state))) this.run();
+  }
+
+  /** Goes on watching what had been asked for. */
+  async resume() {
+    if (this.alive().length) await this.run();
   }
 
   // running
