@@ -215,14 +215,14 @@ def test_extend_by_dragging_the_frame_and_compare_methods(visit, server, tmp_pat
     run_to_end(page)
     tiles = page.locator("#grid .tile:enabled")
     expect(tiles).to_have_count(2)
-    for k, name in enumerate(("ddnm", "ding")):
+    for k, name in enumerate(("ding", "ddnm")):
         expect(tiles.nth(k)).to_contain_text(re.compile(rf"{name}.*evaluations, .* s"))
     no_serious_fault(page)
     with page.expect_download() as download:
         page.click("#csv")
     download.value.save_as(tmp_path / "table.csv")
     rows = list(csv.DictReader((tmp_path / "table.csv").open(newline="")))
-    assert [row["method"] for row in rows] == ["ddnm", "ding"] and rows[0]["seed"] == rows[1]["seed"]
+    assert [row["method"] for row in rows] == ["ding", "ddnm"] and rows[0]["seed"] == rows[1]["seed"]
     jobs = httpx.get(f"{server.url}api/jobs").json()[::-1]
     for row, job, shown in zip(rows, jobs, page.locator("#table tbody tr").all(), strict=True):
         output = job["outputs"][0]
