@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
 
 
-def figure(page: Page, name: str, width: int = 900) -> None:
+def figure(page: Page, name: str, width: int = 760) -> None:
     """A screenshot for the documentation, small enough to be kept beside it."""
     page.mouse.move(1, 1)
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    image.save(FIGURES / f"page-{name}.jpg", quality=62, optimize=True, progressive=True)
+    image.save(FIGURES / f"page-{name}.jpg", quality=56, optimize=True, progressive=True)
 
 
 def example(page: Page) -> None:
