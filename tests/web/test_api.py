@@ -418,7 +418,8 @@ def test_openapi_describes_every_route(shared: Site) -> None:
     assert set(described["paths"]) == {
         "/api/options", "/api/pictures", "/api/pictures/{picture}", "/api/pictures/{picture}/about",
         "/api/pictures/{picture}/view", "/api/pictures/{picture}/mask", "/api/jobs", "/api/jobs/{job}",
-        "/api/jobs/{job}/stop", "/api/jobs/{job}/events",
+        "/api/jobs/{job}/stop", "/api/jobs/{job}/events", "/api/archive", "/api/models/{model}/load", "/api/plans",
+        "/api/pictures/{picture}/find", "/api/pictures/{picture}/small",
     }  # fmt: skip
     from paintback.painting.request import Request
     from paintback.painting.request import options as entries
