@@ -127,13 +127,15 @@ def _corners(part: Mask, side: int, margin: int) -> tuple[tuple[int, int], ...]:
     points, corners = np.argwhere(part), []
     last, core = np.array(part.shape) - side, side - 2 * margin
     while len(points):
-        band = points[points[:, 0] < points[0, 0] + core]
+        band = points[: np.searchsorted(points[:, 0], points[0, 0] + core)]  # they are sorted by rows
         taken = band[band[:, 1] < band[:, 1].min() + core]
         corner = np.clip((taken.min(0) + taken.max(0) + 1 - side) // 2, 0, last)
         low = np.where(corner == 0, 0, corner + margin)
         high = np.where(corner == last, part.shape, corner + side - margin)
         corners.append((int(corner[0]), int(corner[1])))
-        points = points[~((points >= low) & (points < high)).all(1)]
+        near = np.searchsorted(points[:, 0], high[0])
+        inside = ((points[:near] >= low) & (points[:near] < high)).all(1)
+        points = np.concatenate([points[:near][~inside], points[near:]])
     return tuple(corners)
 
 
