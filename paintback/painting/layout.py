@@ -6,6 +6,7 @@ the page shows its crops, a batch groups pictures by its sizes, and `--dry-run` 
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -40,11 +41,12 @@ __all__ = [
     "measure_speed",
     "refinement_grid",
     "tail",
-    "thickness",
+    "thin_grid",
     "whole_grid",
 ]
 
 LARGEST = 2**19  # pixels of a batch that is timed
+LAST = 0.18  # noise level at which a thin hole is done, times the number of levels
 THIN = 12  # pixels: the diameter of the largest disk in a hole whose draws are averaged by quality "best"
 BACKWARD = 2.0  # evaluations that a gradient takes, in time
 
@@ -313,6 +315,25 @@ def refinement_grid(
     times = make_grid(denoiser.schedule, num_inference_steps, own)
     first = float(denoiser.schedule.time_of_ratio(torch.tensor(start, dtype=torch.float64)))
     return [first, *(time.t for time in times if time.t < first - 1e-9)]
+
+
+def thin_grid(denoiser: Denoiser, num_inference_steps: int, start: float) -> list[float]:
+    """The grid of a thin hole: four levels and one for every five steps, their logarithms equally far apart.
+
+    Chosen on validation photographs, where nine levels from 0.5 on were better than the 25 of a whole grid.
+
+    Args:
+        denoiser: of the model.
+        num_inference_steps: of a whole grid; never fewer than are run.
+        start: sigma / alpha, from which a smooth fill is painted over; the last level is 0.18 over their number.
+
+    Returns:
+        Times, falling, the last one 0.
+    """
+    count = min(num_inference_steps, 4 + num_inference_steps // 5)
+    ratios = torch.logspace(math.log10(start), math.log10(min(start, LAST / count)), count, dtype=torch.float64)
+    times = denoiser.schedule.time_of_ratio(ratios).unique(sorted=True)  # a model may know no level as low
+    return [*times[times > 0].flip(0).tolist(), 0.0]
 
 
 @torch.no_grad()

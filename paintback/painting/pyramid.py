@@ -31,7 +31,7 @@ from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
 from paintback.painting.cuts import place
 from paintback.painting.latent import Latents
-from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, whole_grid
+from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, thin_grid, whole_grid
 
 LARGE = 256  # side of the pictures of one size from which on a model of them paints large holes in crops
 
@@ -127,7 +127,7 @@ class Pyramid:
         fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method)
         first, repeats = None, 1
         if self.filled(stages[0]):
-            first = whole = refinement_grid(denoiser, recipe.steps, self.policy.thin_from, method)
+            first = whole = thin_grid(denoiser, recipe.steps, self.policy.thin_from)
             repeats = recipe.thin_draws if len(stages) == 1 else 1
         return [
             stages[0].timed(first, len(whole) - 1, method, repeats),

@@ -11,7 +11,7 @@ import torch
 import paintback as pb
 from paintback.denoiser import Denoiser
 from paintback.images.regions import thickness
-from paintback.painting.layout import THIN, Speed, tail
+from paintback.painting.layout import THIN, Speed, tail, thin_grid
 from paintback.painting.quality import DRAWS
 from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines
@@ -123,6 +123,17 @@ def test_every_kind_of_model(name, strength) -> None:
 
 def test_strength_is_cut_by_the_length_of_the_grid() -> None:
     assert [tail(7, share) for share in (1.0, 0.99, 0.5, 0.1, 0.001)] == [7, 6, 3, 1, 1]
+
+
+@pytest.mark.parametrize(("steps", "count"), [(1, 1), (3, 3), (10, 6), (25, 9), (50, 14)])
+def test_the_grid_of_thin_holes_is_even_in_the_logarithm(steps, count) -> None:
+    denoiser = tiny_model().denoiser()
+    times = thin_grid(denoiser, steps, 0.5)
+    ratios = np.array([denoiser.schedule.at(t).ratio for t in times[:-1]])
+    assert (len(ratios), times[-1]) == (count, 0)
+    assert abs(ratios[0] - 0.5) < 1e-6
+    assert count == 1 or abs(ratios[-1] - 0.18 / count) < 1e-6
+    assert np.ptp(np.diff(np.log(ratios))) < 1e-6 if count > 2 else True
 
 
 def test_thickness_is_that_of_the_largest_disk() -> None:

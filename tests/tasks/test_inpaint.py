@@ -283,12 +283,10 @@ def test_a_thin_hole_is_painted_by_its_own_method_and_again() -> None:
 
     ding = run(wide, method="ding", fields={"delayed": True}, num_inference_steps=3)
     lanpaint = run(thin, method="lanpaint", num_inference_steps=3)
-    made.policy = dataclasses.replace(made.policy, thin_from=1e9)  # from noise alone, as a method that is named
-    assert np.allclose(run(thin, average=1).images[0], lanpaint.images[0], atol=1e-5)
-    assert run(thin).evaluations == 4 * lanpaint.evaluations
-    made.policy = dataclasses.replace(made.policy, thin_from=1.0)
     own, once = run(thin), run(thin, average=1)
-    assert own.evaluations == made.plan(image, thin).evaluations == 4 * once.evaluations < 4 * lanpaint.evaluations
+    assert own.evaluations == made.plan(image, thin).evaluations == 4 * once.evaluations
+    assert once.evaluations == lanpaint.evaluations
+    assert not np.allclose(once.images[0], lanpaint.images[0], atol=1e-3)  # which starts from noise alone
     generator = torch.Generator().manual_seed(0)
     each = [run(thin, average=1, generator=[generator]).images[0] for _ in range(4)]  # one after the other
     assert np.allclose(np.mean(each, axis=0), own.images[0], atol=1e-5)
