@@ -181,7 +181,8 @@ def _checked(tasks: Sequence[Task], suffix: str) -> list[Task]:
                 problem = (
                     f"{task.request.photo!r} is a mask of this batch, and would be painted as a picture; leave it out."
                 )
-        checked.append(task if problem is None else replace(task, request=None, error=problem))
+        spared = task.spared if task.request is None else tuple(inputs_of(task).values())
+        checked.append(task if problem is None else replace(task, request=None, error=problem, spared=spared))
     return checked
 
 
@@ -193,7 +194,7 @@ def _keep_apart(tasks: Sequence[Task], options: Options) -> None:
     """
     given: set[str] = set()
     numbers: set[tuple[int, int]] = set()
-    for path in {path for task in tasks if task.request is not None for path in inputs_of(task).values()}:
+    for path in {path for task in tasks for path in (inputs_of(task).values() if task.request else task.spared)}:
         given |= _ways_to(path)
         numbers |= files.number(path)
     meet = []

@@ -42,11 +42,13 @@ class Task:
         name: of the result inside the output folder, without its suffix; forward slashes.
         request: what is to be painted, or None where the row is broken.
         error: what is wrong with the row.
+        spared: files that a broken row names, which no result may be written over either.
     """
 
     name: str
     request: Request | None
     error: str | None = None
+    spared: tuple[str, ...] = ()
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -110,7 +112,8 @@ def read_tasks(
                 continue
             except ValueError as problem:
                 error = str(problem)
-        tasks.append(Task(name, None, error))
+        spared = (data.get(key) for key in ("photo", "mask"))
+        tasks.append(Task(name, None, error, tuple(one for one in spared if isinstance(one, str) and one.strip())))
     if lonely := book.unused():
         remarks.append(f"masks without a picture: {_some(lonely, book.root)}.")
     return tasks, remarks
@@ -143,7 +146,7 @@ def name_jobs(jobs: Sequence[Request | Task]) -> list[Task]:
         {"name": one.name} if one.name else {"photo": one.request.photo if one.request else "row"} for one in given
     ]
     return [
-        Task(name, one.request if clash is None else None, one.error or clash)
+        Task(name, one.request if clash is None else None, one.error or clash, one.spared)
         for one, (name, clash) in zip(given, distinct(drafts, ""), strict=True)
     ]
 

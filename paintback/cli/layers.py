@@ -64,7 +64,7 @@ def layers(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, **
             generator=torch.Generator().manual_seed(int(request.seed or 0)),
             **wishes,
             output_type="picture",
-            callback=lambda *_: progress.step(),
+            callback=progress,
             progress_bar=False,
             **own,
         )

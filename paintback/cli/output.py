@@ -72,8 +72,15 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 class Silent:
     """What a bar is told; this one shows nothing."""
 
+    def __call__(self, *_: object) -> None:
+        """As the callback of a task: one more step was done."""
+        self.step()
+
     def step(self) -> None:
         """One more step was done."""
+
+    def expect(self, steps: int) -> None:
+        """The steps of this part, which cost the same each, once a task without a plan knows them."""
 
     def part(self, text: str, plan: Plan | None = None) -> None:
         """The next part of the work begins, with its plan where there is one."""
@@ -97,6 +104,9 @@ class Count(Silent):
     def part(self, text: str, plan: Plan | None = None) -> None:
         self.number, self.text, self.steps = self.number + 1, text, 0
         self.costs = [0.0] if plan is None else [0.0, *accumulate(_costs(plan))]
+
+    def expect(self, steps: int) -> None:
+        self.costs = [float(k) for k in range(steps + 1)]
 
     @property
     def fraction(self) -> float | None:
@@ -143,6 +153,10 @@ class _Bar(Count):
 
     def step(self) -> None:
         super().step()
+        self._show()
+
+    def expect(self, steps: int) -> None:
+        super().expect(steps)
         self._show()
 
     def part(self, text: str, plan: Plan | None = None) -> None:

@@ -64,7 +64,7 @@ def superres(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, 
                     model=inpainter.model,
                     generator=torch.Generator().manual_seed(seed + number),
                     output_type="picture",
-                    callback=lambda *_: progress.step(),
+                    callback=progress,
                     progress_bar=False,
                 )
             )

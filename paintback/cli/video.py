@@ -59,7 +59,7 @@ def run(request: Request, order: Order) -> None:
                 request=own,
                 generator=torch.Generator().manual_seed(int(own.seed or 0)),
                 output_type="clip",
-                callback=lambda *_: progress.step(),
+                callback=progress,
                 progress_bar=False,
             )
             own = own.with_(window=output.settings["window"], overlap=output.settings["overlap"])

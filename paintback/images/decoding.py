@@ -1,11 +1,12 @@
 """From an image file, or an open PIL image, to plain arrays.
 
-Pillow decodes. Three things are done around it:
+Pillow decodes. Four things are done around it:
 
 - Plugins are called directly and not through `Image.open`, so that only the formats below are ever tried, and the size
   limit is an argument rather than Pillow's global.
 - Pillow has no 16-bit colour mode and keeps only the high byte of such files. The file is therefore decoded twice, the
   second time with the raw mode of the other byte order, which delivers the low bytes; together they are exact.
+- HEIC is read by pi-heif, or pillow-heif, where one of them is installed, and with all its bits.
 - CMYK goes to sRGB through its ICC profile when that works, else through Pillow's plain conversion.
 """
 
@@ -33,6 +34,7 @@ from PIL import (
 )
 
 from paintback.images.errors import MissingPicture, PictureError
+from paintback.images.formats import HEIF
 from paintback.images.metadata import Metadata, metadata_of
 
 Array = NDArray[Any]
@@ -61,7 +63,7 @@ def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode an image file.
 
     Args:
-        path: PNG, JPEG, WebP, TIFF, BMP, GIF or PPM file.
+        path: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF or HEIC file.
         max_pixels: largest width times height, checked from the header before any pixel is decoded.
 
     Raises:
@@ -74,7 +76,9 @@ def decode_file(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
         with path.open("rb") as file:
             im = _open(file, str(path), max_pixels)
             try:
-                if getattr(im, "n_frames", 1) > 1:
+                if im.format == "HEIF" and im.info["bit_depth"] > 8:
+                    return _decode_deep_heif(im, file)
+                if getattr(im, "n_frames", 1) > 1 and im.format != "HEIF":  # which says which of its pictures it is
                     raise PictureError(
                         f"{str(path)!r} holds {im.n_frames} frames or pages, expected a single picture; "  # type: ignore[attr-defined]
                         "save the one you want as its own file."
@@ -163,18 +167,26 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
 
 
 def _of_brand(file: IO[bytes], kind: str, name: str) -> type[ImageFile.ImageFile]:
-    """The plugin of AVIF, where Pillow has it and no bits are lost.
+    """The plugin of AVIF, where Pillow has it and no bits are lost, or of HEIC, where it is installed.
 
     Raises:
-        PictureError: HEIC, which Pillow does not read; more than 8 bits; a Pillow without AVIF.
+        PictureError: HEIC that nothing reads here; an AVIF of more than 8 bits; a Pillow without AVIF.
     """
     head = file.read(1 << 16)
     file.seek(0)
     if kind == "HEIF" and b"avif" in head[:64]:
         kind = "AVIF"
-    if kind != "AVIF" or not features.check("avif"):
+    if kind != "AVIF":
+        if HEIF is None:
+            raise PictureError(
+                f"{name!r} is {kind}, which needs pi-heif; pip install 'paintback[heif]', or save it as JPEG or PNG "
+                "first."
+            )
+        heif: type[ImageFile.ImageFile] = import_module(HEIF).HeifImageFile
+        return heif
+    if not features.check("avif"):
         raise PictureError(
-            f"{name!r} is {kind}, which is not read here, expected one of {READABLE}; save it as JPEG or PNG first."
+            f"{name!r} is AVIF, which is not read here, expected one of {READABLE}; save it as JPEG or PNG first."
         )
     at = head.find(b"av1C")
     if 0 <= at < len(head) - 6 and head[at + 6] & 0x40:
@@ -231,6 +243,19 @@ def _decode_16_bit(im: ImageFile.ImageFile, file: IO[bytes], kind: str) -> Decod
         ratio = pixels.astype(np.float64) * 65535 / np.maximum(alpha, 1)[..., None]
         pixels = np.clip(np.rint(ratio), 0, 65535).astype(np.uint16)
     return _upright(Decoded(pixels, alpha, im.info.get("icc_profile") or None), im, file, turned)
+
+
+def _decode_deep_heif(im: ImageFile.ImageFile, file: IO[bytes]) -> Decoded:
+    """Samples of 10 or 12 bits as 16, white as white; Pillow's own form of such a file has 8."""
+    file.seek(0)
+    opened = import_module(str(HEIF)).open_heif(file, convert_hdr_to_8bit=False)
+    samples = np.array(opened)  # a copy: it lives longer than the file's own memory
+    samples = samples | samples >> im.info["bit_depth"]  # they fill the upper bits
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    colour = samples.shape[2] - 1 if samples.shape[2] in (2, 4) else samples.shape[2]
+    alpha = np.ascontiguousarray(samples[..., colour]) if samples.shape[2] > colour else None
+    icc = im.info.get("icc_profile") or None
+    return _upright(Decoded(np.ascontiguousarray(samples[..., :colour]), alpha, icc), im, file, 1)
 
 
 def _bytes_of(im: ImageFile.ImageFile, *, swap: bool) -> Array:

@@ -6,13 +6,25 @@ to be written.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import PurePath
 
 from PIL import features
 
 from paintback.images.errors import PictureError
 
-__all__ = ["ALPHA", "AUTO", "CLIPS", "CLIPS_WRITTEN", "NAMED", "PICTURES", "WRITTEN", "format_of", "is_mask_word"]
+__all__ = [
+    "ALPHA",
+    "AUTO",
+    "CLIPS",
+    "CLIPS_WRITTEN",
+    "HEIF",
+    "NAMED",
+    "PICTURES",
+    "WRITTEN",
+    "format_of",
+    "is_mask_word",
+]
 
 ALPHA = "alpha"
 """In place of a mask: the picture's transparency."""
@@ -26,7 +38,12 @@ WRITTEN = {
 }  # fmt: skip
 """Suffixes of pictures that are written, with their formats."""
 
-PICTURES = frozenset(WRITTEN) | {".gif"} | ({".avif"} if features.check("avif") else set())
+HEIF = next((name for name in ("pi_heif", "pillow_heif") if find_spec(name) is not None), None)
+"""The package that reads HEIC, where one is installed; pi_heif is the one without an encoder."""
+
+PICTURES = frozenset(
+    {*WRITTEN, ".gif", *([".avif"] if features.check("avif") else []), *([".heic", ".heif"] if HEIF else [])}
+)
 """Suffixes of pictures that are read."""
 
 NAMED = frozenset({".avif", ".heic", ".heif", ".jxl"}) - PICTURES

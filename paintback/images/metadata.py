@@ -21,6 +21,8 @@ SETTINGS_KEY = "paintback"  # keyword of the PNG text chunk that holds a result'
 METADATA = ("exif", "xmp", "iptc", "dpi", "png", "text", "comment", "jpeg")
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi")
 XMP_KEY = b"XML:com.adobe.xmp"
+FURTHER = ("mp", "aux", "depth_images")  # what Pillow and pi-heif call pictures beside the first one
+PLAIN = ((1, 13), (2, 2))  # primaries and transfer of sRGB, and of a file that says neither (ITU-T H.273)
 TEXT_TAGS = {"Description": 270, "Author": 315, "Copyright": 33432}  # PNG's keywords that EXIF has a tag for
 LARGEST_SEGMENT = 65533  # bytes in a segment of JPEG
 
@@ -154,6 +156,9 @@ def metadata_of(im: Image.Image, file: IO[bytes] | None = None, turned: bool = F
     dpi = (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 1 else exif.dpi
     chunks = list(_png_chunks(file)) if file is not None and im.format == "PNG" else _chunks_of(im)
     png = tuple(one for one in chunks if one[0] in (*COLOUR_CHUNKS, b"pHYs"))
+    if isinstance(nclx := info.get("nclx_profile"), dict) and not info.get("icc_profile"):  # HEIC
+        colour = (nclx["color_primaries"], nclx["transfer_characteristics"])
+        png += () if colour in PLAIN else ((b"cICP", bytes([*colour, 0, 1])),)
     text = [one for one in chunks if one[0][1:] in (b"EXt", b"TXt")]
     for chunk in text:
         if chunk[1].startswith(XMP_KEY + b"\0\0"):
@@ -174,7 +179,7 @@ def metadata_of(im: Image.Image, file: IO[bytes] | None = None, turned: bool = F
         text=tuple(one for one in text if not one[1].startswith(hidden)),
         comment=comment if isinstance(comment, bytes) and comment else None,
         jpeg=jpeg,
-        further=1 if "mp" in info or "mpoffset" in info else 0,
+        further=1 if any(info.get(key) for key in FURTHER) or "mpoffset" in info else 0,
     )
 
 

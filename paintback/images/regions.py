@@ -56,13 +56,11 @@ class Region:
         box: the crop.
         owners: (H, W) ints shared by all regions: which region owns a pixel, -1 = not in the hole.
         index: the number of this region in owners.
-        beside: (H, W) bool: pixels outside the hole that are not known either, such as invisible ones; or None.
     """
 
     box: Box
     owners: NDArray[np.int32] = field(repr=False)
     index: int
-    beside: Mask | None = field(default=None, repr=False)
 
     @property
     def target(self) -> Mask:

@@ -247,17 +247,10 @@ def plan_levels(
         left = place(hole.left, hole.right, size[1] * factor, shape[1])
         return [Level(factor, Box(top, left, top + size[0] * factor, left + size[1] * factor))]
     # the border of the picture is no known pixel, so only the hole's own crop with one pixel around it is measured
-    margin = 1
-    if region.beside is not None:  # a hole at the rim of a cut-out is as wide as all that is unknown there
-        margin = policy.context
     around = Box(
-        max(0, hole.top - margin),
-        max(0, hole.left - margin),
-        min(shape[0], hole.bottom + margin),
-        min(shape[1], hole.right + margin),
+        max(0, hole.top - 1), max(0, hole.left - 1), min(shape[0], hole.bottom + 1), min(shape[1], hole.right + 1)
     )
-    unknown = np.asarray(region.owners[around.slices] == region.index)
-    width = thickness(unknown if region.beside is None else unknown | region.beside[around.slices])
+    width = thickness(np.asarray(region.owners[around.slices] == region.index))
     factor = 1
     while width / factor > policy.widest and min(shape) / factor >= 2 * policy.multiple:
         factor *= 2

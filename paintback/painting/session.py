@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,14 @@ __all__ = ["Generator", "Session", "draw_generators", "open_model"]
 Generator = torch.Generator | Sequence[torch.Generator | int] | int | None
 
 
+@runtime_checkable
+class Expecting(Protocol):
+    """A callback that is also told how many steps there will be."""
+
+    def expect(self, steps: int) -> None:
+        """The steps of all samplers of the call together."""
+
+
 class Session:
     """One call of a task; a context manager around what it does.
 
@@ -36,7 +44,7 @@ class Session:
         count: results.
         steps: of all samplers together; None where a plan is still to be made.
         progress: keywords for tqdm.
-        step: told of every step; returning True stops.
+        step: told of every step; returning True stops. One that is `Expecting` is told of their number too.
 
     Attributes:
         generators: one, or a list of one for each result.
@@ -76,6 +84,8 @@ class Session:
     def __enter__(self) -> Session:
         self._memory.__enter__()
         self._bar = tqdm(**self._bar_options)
+        if self._bar.total is not None:
+            self.expect(self._bar.total)
         return self
 
     def __exit__(
@@ -98,6 +108,8 @@ class Session:
         """The steps of all samplers together, once they are planned."""
         self._bar.total = steps
         self._bar.refresh()
+        if isinstance(self._told, Expecting):
+            self._told.expect(steps)
 
     def part(self, text: str) -> None:
         """What runs now, for the bar."""

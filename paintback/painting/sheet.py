@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +16,9 @@ from paintback.images.picture import Picture
 from paintback.images.regions import Region
 from paintback.methods.base import Result
 from paintback.models.base import Kinds, Model, Told
-from paintback.models.latent import LatentModel
+from paintback.models.latent import LatentModel, fill_hole
 from paintback.models.trained import TrainedModel
-from paintback.painting.canvas import Canvas, Colours
+from paintback.painting.canvas import Canvas, Colours, colours
 from paintback.painting.latent import Latents, Trained
 from paintback.painting.layout import Plan, Recipe, Sizes, Stage, Step
 from paintback.painting.pyramid import Pyramid
@@ -125,10 +125,20 @@ class Sheet:
         return self.hole if self.weight is None else np.asarray(self.weight > 0)
 
     def canvas(self, model: Model) -> Canvas:
-        """The picture in the model's colours. What nobody sees (alpha 0) is as unknown to it as the hole."""
-        unseen = self.picture.invisible
-        hidden = self.wide if unseen is None else self.wide | unseen
-        return Canvas(Colours(model, self.picture), torch.from_numpy(hidden))
+        """The picture in the model's colours.
+
+        What lies under alpha 0 is as unknown to the model as the hole. In its place what is seen and kept goes on
+        smoothly: were it to be painted too, the model would think of things out there whose edges lie in the hole.
+        """
+        hidden, unseen = torch.from_numpy(self.wide), self.picture.invisible
+        if unseen is None:
+            return Canvas(Colours(model, self.picture), hidden)
+        nobodys = torch.from_numpy(unseen)
+        kept = ~(hidden | nobodys)
+        if not kept.any():  # nothing to go on
+            return Canvas(Colours(model, self.picture), hidden | nobodys)
+        values = colours(model, self.picture)
+        return Canvas(torch.where(nobodys, fill_hole(values[None], kept[None, None])[0], values), hidden)
 
     def finish(self, model: Model, canvas: Canvas, rows: range) -> list[Picture]:
         """The samples in some rows of the canvas, as pictures of the given one's kind."""
@@ -238,8 +248,7 @@ def batches(model: Model, way: Way, sheets: Sequence[Sheet], *, count: int, most
     waiting: dict[Any, list[int]] = {}
     laid_out = []
     for number, sheet in enumerate(sheets):
-        regions = [replace(region, beside=sheet.picture.invisible) for region in way.regions(sheet.wide)]
-        stages = [way.stages(k, region) for k, region in enumerate(regions)]
+        stages = [way.stages(k, region) for k, region in enumerate(way.regions(sheet.wide))]
         laid_out.append(stages)
         sizes = sheet.sizes(stages) if most > 1 and each else ()
         key = (sizes, repr(sheet.told)) if sizes else number

@@ -33,7 +33,7 @@ from paintback.models.base import Model, Told
 from paintback.models.tiles import tiled
 from paintback.observation import Downsampling, Kernel, Observation
 from paintback.painting.canvas import padded
-from paintback.painting.layout import Policy
+from paintback.painting.layout import Policy, whole_grid
 from paintback.painting.request import SuperresRequest
 from paintback.painting.session import Generator, Session, open_model
 from paintback.tasks.checks import precise
@@ -165,21 +165,22 @@ def superres(
         progress={"disable": None if progress_bar else True},
         step=callback,  # type: ignore[arg-type] # every method here predicts
     ) as session:
-        for k, (picture, (values, canvas), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
-            shown = tiled(opened.denoiser_at(canvas, told), canvas, request.tile, opened.multiple)
+        each = not isinstance(session.generators, torch.Generator)
+        together = [_together(canvas, count, each) for _, canvas in canvases]
+        shown = [tiled(opened.denoiser_at(canvas, told), canvas, request.tile, opened.multiple) for _, canvas in canvases]
+        intervals = len(whole_grid(shown[0], chosen, steps)) - 1
+        session.expect(intervals * sum(-(-count // most) for most in together))
+        for k, (picture, (values, _), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):
             mine = slice(k * count, (k + 1) * count)
             generators = session.generators
             own = generators if isinstance(generators, torch.Generator) else generators[mine]
-            together = count
-            if not isinstance(own, torch.Generator):
-                together = max(1, min(together, Policy().batch_pixels // (canvas[0] * canvas[1])))
-            for first in range(0, count, together):
+            for first in range(0, count, together[k]):
                 result = chosen.sample(
-                    shown,
+                    shown[k],
                     Observation(values.to(opened.device), sigma=2 * sigma, operator=operator),
                     num_inference_steps=steps,
-                    generator=own if isinstance(own, torch.Generator) else own[first : first + together],
-                    num_samples=min(together, count - first),
+                    generator=own if isinstance(own, torch.Generator) else own[first : first + together[k]],
+                    num_samples=min(together[k], count - first),
                     callback=session.step,
                 )
                 for sample in result.x.split(1):
@@ -199,6 +200,11 @@ def superres(
         "num_inference_steps": steps,
     }
     return output
+
+
+def _together(canvas: tuple[int, int], count: int, each: bool) -> int:
+    """How many samples of a picture are made in one batch; all where they share a generator."""
+    return max(1, min(count, Policy().batch_pixels // (canvas[0] * canvas[1]))) if each else count
 
 
 def _finish(

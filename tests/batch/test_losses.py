@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from paintback.batch import Request, Task, run
+from paintback.batch import Request, Task, files, read_tasks, run
 from paintback.batch.ledger import Ledger
 
 
@@ -21,8 +24,8 @@ def moved(job, **changes):
 
 @pytest.mark.parametrize("way", ["the folder", "a link to it", "a linked picture", "a linked result", "a hard link"])
 def test_no_result_is_one_of_the_inputs(jobs, tmp_path, way):
-    given, out = jobs(3), tmp_path / "in"
-    photos = [Path(job.photo) for job in given]
+    three, out = jobs(3), tmp_path / "in"
+    photos = [Path(job.photo) for job in three]
     if way == "a link to it":
         out = tmp_path / "elsewhere"
         out.symlink_to(tmp_path / "in")
@@ -40,9 +43,9 @@ def test_no_result_is_one_of_the_inputs(jobs, tmp_path, way):
         (out / "scan001.png").hardlink_to(photos[1])
     before = [path.read_bytes() for path in photos]
     with pytest.raises(ValueError, match=r"would be written over .*which this batch reads; give another folder"):
-        run(given, out)
+        run(three, out)
     assert [path.read_bytes() for path in photos] == before
-    assert len(run(given, tmp_path / "in", suffix=".webp").done) == 3  # other names do not meet
+    assert len(run(three, tmp_path / "in", suffix=".webp").done) == 3  # other names do not meet
 
 
 def test_no_result_is_a_mask(jobs, mask, tmp_path):
@@ -58,6 +61,66 @@ def test_a_mask_of_another_row_is_not_painted(jobs, mask, tmp_path):
     report = run([first, Task("m", moved(second, photo=str(tmp_path / "link.png")))], tmp_path / "out")
     assert [record["name"] for record in report.done] == ["scan000"]
     assert "is a mask of this batch" in report.failed[0]["error"]
+
+
+def test_what_a_broken_row_names_is_not_written_over(jobs, mask, tmp_path):
+    first, second = jobs(2)
+    lost = Path(second.photo)
+    rows = f"photo,mask,name\n{first.photo},{mask},in/{lost.stem}\n{lost},,"
+    (tmp_path / "rows.csv").write_text(rows)
+    tasks, _ = read_tasks(str(tmp_path / "rows.csv"), None, {"model": first.model})
+    assert [task.request is None for task in tasks] == [False, True]
+    with pytest.raises(ValueError, match=f"would be written over .*{lost.name}"):
+        run(tasks, tmp_path)
+
+
+FILES = ["a.png", "b.png", "box/a.png", "masks/a.png", "masks/m.png", "link/a.png"]
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(FILES),
+            st.sampled_from([*FILES, "alpha", "", "gone.png"]),
+            st.sampled_from(["", "a", "b", "box/a", "masks/m", "x", "../a", "a.png"]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([".", "box", "masks", "out", "link", "box/../masks"]),
+)
+def test_no_manifest_whatever_makes_a_batch_write_over_what_it_reads(tmp_path_factory, rows, out):
+    """Any rows, any names, any folder: what is named as a photo or as a mask holds afterwards what it held."""
+    root = tmp_path_factory.mktemp("any")
+    for folder in ("box", "masks"):
+        (root / folder).mkdir()
+    (root / "link").symlink_to(root / "box")
+    for name in FILES[:-1]:
+        (root / name).write_bytes(b"given " + name.encode())
+    lines = [f"{photo},{mask},{name}" for photo, mask, name in rows]
+    (root / "rows.csv").write_text("photo,mask,name\n" + "\n".join(lines) + "\n")
+    written = []
+
+    def paint(engine, request, chunks, options, *rest):
+        for chunk in chunks:
+            for task in chunk.tasks:
+                path = files.join(options.out, task.name + options.suffix)
+                files.write(b"painted", path)
+                written.append(path)
+            yield []
+
+    tasks, _ = read_tasks(str(root / "rows.csv"), None, {"model": "photo", "method": "ddnm"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["paintback.batch.run"], "_paint", paint)
+        try:
+            run(tasks, root / out)
+        except ValueError as error:
+            assert "would be written over" in str(error)
+            assert not written
+    named = {name for photo, mask, _ in rows for name in (photo, mask)} & set(FILES)
+    for name in named:
+        assert (root / name).read_bytes() == b"given " + name.replace("link/", "box/").encode(), (rows, out)
 
 
 def test_a_name_too_long_is_said_before_the_painting(jobs, tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from paintback.cli import output
 from paintback.cli.main import main
 from paintback.models.unet import UNet, UNetConfig
 
@@ -73,3 +75,29 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Call]:
         return Call(stop.value.code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The parts of the work that a bar is told of: for each how many steps were done, and how many it expected."""
+    told: list[tuple[int, int]] = []
+
+    class Told(output.Count):
+        def part(self, text: str, plan: Any = None) -> None:
+            self.finish()
+            super().part(text, plan)
+
+        def finish(self) -> None:
+            if self.number:
+                told.append((self.steps, len(self.costs) - 1))
+
+    @contextmanager
+    def working(parts: int, *, quiet: bool) -> Iterator[Told]:
+        count = Told(parts)
+        yield count
+        count.finish()
+        assert len(told) == parts
+
+    for name in ("superres", "layers", "video", "inpaint"):
+        monkeypatch.setattr(f"paintback.cli.{name}.working", working)
+    return told

@@ -140,3 +140,16 @@ def test_time_left_follows_the_share_that_is_done(monkeypatch):
     count.part("two")
     count.step()
     assert (count.fraction, str(count)) == (None, "two: step 1, 30 s so far")
+
+
+def test_a_task_without_a_plan_says_how_many_steps_there_are(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(output.time, "monotonic", lambda: now)
+    count = output.Count(1)
+    count.part("layers")
+    assert str(count) == "layers: step 0, 0 s so far"
+    count.expect(20)
+    for _ in range(5):
+        count(0, 0.5, None, None)
+    now = 130.0
+    assert str(count) == "layers: step 5 of 20, 25%, 30 s so far, 90 s left"

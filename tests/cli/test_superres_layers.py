@@ -95,3 +95,16 @@ def test_places_that_cannot_be_written_to(call, small, tiny_model, tmp_path):
         assert done.err.count("\n") == 1
     assert call("superres", tmp_path / "nowhere.png", "-o", tmp_path / "o.png").code == 2
     assert call("layers", tmp_path / "nowhere.png", "-o", tmp_path / "o").code == 2
+
+
+@pytest.mark.parametrize("method", ["fcs", "ddnm", "pigdm"])
+def test_the_bar_of_superres_knows_all_its_steps(call, small, tiny_model, tmp_path, parts, method):
+    options = ("--model", tiny_model, "--steps", 3, "--threads", 1, "--method", method, "--samples", 2)
+    assert call("superres", small, "-o", tmp_path / "out.png", *options).code == 0
+    assert parts == [(3, 3)] * 2
+
+
+def test_the_bar_of_layers_knows_all_its_steps(call, small, tiny_model, tmp_path, parts):
+    options = ("--model", tiny_model, "--steps", 2, "--threads", 1, "--set", "samples=2", "--set", "inner_steps=1")
+    assert call("layers", small, "-o", tmp_path / "parts", *options).code == 0
+    assert parts == [(2, 2)]

@@ -173,3 +173,8 @@ def test_padding_blur_and_the_kind_of_a_mask_reach_clips(paint, video, mask, hol
     assert (done.json["settings"]["padding"], done.json["settings"]["window"]) == (2, 81)
     assert paint(video, tmp_path / "black.png", "-o", tmp_path / "b.mkv", "--mask-is", "black", *options).code == 0
     assert np.array_equal(read_clip(tmp_path / "a.mkv").frames, read_clip(tmp_path / "b.mkv").frames)
+
+
+def test_the_bar_of_a_clip_knows_all_its_steps(paint, video, mask, tmp_path, parts):
+    assert paint(video, mask, "-o", tmp_path / "o.mkv", "--samples", 2, "--average", 2, "--method", "ddnm").code == 0
+    assert parts == [(4, 4)] * 2  # two steps of two draws

@@ -1,4 +1,5 @@
-"""Pixels of alpha 0: no model goes by the colours that nobody sees, and they stay as they were given."""
+"""Pixels of alpha 0: no model goes by the colours that nobody sees, nothing is thought up for them that reaches into a
+hole beside them, and they stay as they were given."""
 
 import numpy as np
 import pytest
@@ -57,6 +58,52 @@ def test_colours_that_nobody_sees_change_nothing(inpainter, under, seed, grey, n
     one, two = paint(inpainter, first, hole, **options), paint(inpainter, second, hole, **options)
     np.testing.assert_array_equal(one.pixels[hole], two.pixels[hole])
     np.testing.assert_array_equal(two.pixels[~hole], second.pixels[~hole])
+
+
+def shapes(kind):
+    """A cut-out and a hole at its rim, both bool (96, 96): the rim straight, a thin hole along it, a corner, a disc."""
+    rows, columns = np.mgrid[:96, :96]
+    seen, hole = np.ones((96, 96), bool), np.zeros((96, 96), bool)
+    if kind in ("straight", "thin"):
+        seen[:, 48:] = False
+        hole[20:76, 42:48] = kind == "thin"
+        hole[30:60, 30:48] |= kind == "straight"
+    elif kind == "corner":
+        seen[48:] = seen[:, 48:] = False
+        hole[40:48, 18:48] = True
+    else:
+        seen = np.hypot(rows - 48, columns - 48) <= 16
+        hole = seen & (columns > 54)
+    return seen, hole
+
+
+@pytest.mark.parametrize("kind", ["straight", "thin", "corner", "disc"])
+@pytest.mark.parametrize("options", [{"quality": "fast"}, {"method": "ddnm", "num_inference_steps": 25}])
+def test_a_flat_cut_out_stays_flat_to_its_rim(inpainter, kind, options):
+    """With what nobody sees painted too, red came to 132 in place of 220 here: things out there reach into the hole."""
+    seen, hole = shapes(kind)
+    pixels = np.where(seen[..., None], (220, 200, 180), 0).astype(np.uint8)
+    picture = Picture(pixels, np.where(seen, 255, 0).astype(np.uint8))
+    out = paint(inpainter, picture, hole, **options)
+    assert np.abs(out.pixels[hole].astype(int) - (220, 200, 180)).max() <= 12
+    np.testing.assert_array_equal(out.pixels[~hole], picture.pixels[~hole])
+
+
+def test_what_the_hole_hides_does_not_go_on_beyond_the_rim(inpainter):
+    """What continues a cut-out is what is kept of it: the colours that are to go come back from nowhere."""
+    seen, hole = shapes("straight")
+    pixels = np.where(seen[..., None], (220, 200, 180), 0).astype(np.uint8)
+    first = Picture(pixels, np.where(seen, 255, 0).astype(np.uint8))
+    second = Picture(np.where(hole[..., None], (255, 0, 0), pixels).astype(np.uint8), first.alpha)
+    options = {"method": "ddnm", "num_inference_steps": 2}
+    one, two = paint(inpainter, first, hole, **options), paint(inpainter, second, hole, **options)
+    np.testing.assert_array_equal(one.pixels[hole], two.pixels[hole])
+
+
+def test_a_cut_out_of_which_all_is_hidden_can_be_painted(inpainter):
+    picture, _ = cut_out((0, 0, 0))
+    out = paint(inpainter, picture, picture.alpha > 0, method="ddnm", num_inference_steps=2)
+    np.testing.assert_array_equal(out.pixels[:, 48:], picture.pixels[:, 48:])
 
 
 def test_invisible_pixels_that_the_mask_names_are_painted(inpainter):
