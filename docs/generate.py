@@ -58,7 +58,7 @@ sys.path.insert(0, str(ROOT))
 from paintback import methods  # noqa: E402 - the path comes first
 from paintback.cli import fields  # noqa: E402
 from paintback.methods.base import Method  # noqa: E402
-from paintback.painting.request import Asked, LayersRequest, Request, SuperresRequest, options  # noqa: E402
+from paintback.painting.request import Asked, LayersRequest, Option, Request, SuperresRequest, options  # noqa: E402
 
 REQUESTS: dict[str, type[Asked]] = {"inpaint": Request, "superres": SuperresRequest, "layers": LayersRequest}
 
@@ -434,6 +434,34 @@ def optiontable(kind: type[Asked]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def requesttable() -> str:
+    """What a request may say: every entry with its values, its default and who takes it."""
+    rows = ["| entry | takes | default | where |", "|---|---|---|---|"]
+    for one in options(Request):
+        if one.group == "record":
+            continue
+        where = [name for name in ("python", "cli", "manifest", "http") if name in one.where]
+        other = f" (Python: `{one.python}`)" if one.python != one.name and "python" in one.where else ""
+        told = one.default not in (None, {}, (0, 0, 0, 0))
+        default = f"`{json.dumps(one.default)}`" if told else ""
+        rows.append(f"| `{one.name}`{other} | {taken(one)} | {default} | {', '.join(where)} |")
+    return "\n".join(rows) + "\n"
+
+
+def taken(one: Option) -> str:
+    """The values of an entry, in words."""
+    words = {"int": "a whole number", "float": "a number", "flag": "true or false", "text": "a text",
+             "sides": "four whole numbers", "fields": "names with values"}  # fmt: skip
+    said = [words[one.kind]] if one.kind in words else [" or ".join(f"`{choice}`" for choice in one.choices)]
+    if one.above is not None:
+        said.append(f"above {one.above:g}")
+    if one.low is not None:
+        said.append(f"from {one.low:g}")
+    if one.high is not None:
+        said.append("to 2^63 - 1" if one.high > 2**62 else f"to {one.high:g}")
+    return " ".join(said) + (", or none" if one.nullable else "")
+
+
 def render(path: Path) -> str:
     """What a page should read."""
     text = path.read_text(encoding="utf-8")
@@ -445,6 +473,8 @@ def render(path: Path) -> str:
             body = index()
         elif name == "families":
             body = families()
+        elif name == "requests":
+            body = requesttable()
         elif name in REQUESTS:
             body = optiontable(REQUESTS[name])
         elif kind is None or name not in PARTS:
@@ -458,7 +488,8 @@ def render(path: Path) -> str:
 
 def pages() -> list[Path]:
     """The pages with generated parts."""
-    return [*(PAGES / f"{name}.md" for name in methods.names()), PAGES / "index.md", FAMILIES, PAGES.parent / "cli.md"]
+    own = (PAGES / f"{name}.md" for name in methods.names())
+    return [*own, PAGES / "index.md", FAMILIES, DOCS / "cli.md", DOCS / "accepted.md"]
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,14 +25,6 @@ __all__ = ["Generator", "Session", "draw_generators", "open_model"]
 Generator = torch.Generator | Sequence[torch.Generator | int] | int | None
 
 
-@runtime_checkable
-class Expecting(Protocol):
-    """A callback that is also told how many steps there will be."""
-
-    def expect(self, steps: int) -> None:
-        """The steps of all samplers of the call together."""
-
-
 class Session:
     """One call of a task; a context manager around what it does.
 
@@ -44,7 +36,8 @@ class Session:
         count: results.
         steps: of all samplers together; None where a plan is still to be made.
         progress: keywords for tqdm.
-        step: told of every step; returning True stops. One that is `Expecting` is told of their number too.
+        step: told of every step; returning True stops. Where it has a method
+            `expect`, that is told of their number.
 
     Attributes:
         generators: one, or a list of one for each result.
@@ -78,14 +71,15 @@ class Session:
         self.stopped = self._stop = False
         self.seconds = 0.0
         self.peak_memory_bytes: int | None = None
-        self._told, self._memory = step, PeakMemory(model.device)
+        self._told, self._memory, self._steps = step, PeakMemory(model.device), steps
+        self._expects = getattr(step, "expect", None)
         self._bar_options = {"unit": "step", "leave": False, "desc": label, "total": steps, **(progress or {})}
 
     def __enter__(self) -> Session:
         self._memory.__enter__()
         self._bar = tqdm(**self._bar_options)
-        if self._bar.total is not None:
-            self.expect(self._bar.total)
+        if self._steps is not None:
+            self.expect(self._steps)
         return self
 
     def __exit__(
@@ -108,8 +102,8 @@ class Session:
         """The steps of all samplers together, once they are planned."""
         self._bar.total = steps
         self._bar.refresh()
-        if isinstance(self._told, Expecting):
-            self._told.expect(steps)
+        if self._expects is not None:
+            self._expects(steps)
 
     def part(self, text: str) -> None:
         """What runs now, for the bar."""

@@ -167,7 +167,9 @@ def superres(
     ) as session:
         each = not isinstance(session.generators, torch.Generator)
         together = [_together(canvas, count, each) for _, canvas in canvases]
-        shown = [tiled(opened.denoiser_at(canvas, told), canvas, request.tile, opened.multiple) for _, canvas in canvases]
+        shown = [
+            tiled(opened.denoiser_at(canvas, told), canvas, request.tile, opened.multiple) for _, canvas in canvases
+        ]
         intervals = len(whole_grid(shown[0], chosen, steps)) - 1
         session.expect(intervals * sum(-(-count // most) for most in together))
         for k, (picture, (values, _), operator) in enumerate(zip(pictures, canvases, operators, strict=True)):

@@ -86,7 +86,9 @@ def test_transparency_is_read(heic):
 
 def test_without_the_package_it_is_named(heic, monkeypatch):
     monkeypatch.setattr(decoding, "HEIF", None)
-    with pytest.raises(PictureError, match=r"is HEIC, which needs pi-heif; pip install 'paintback\[heif\]', or save it"):
+    with pytest.raises(
+        PictureError, match=r"is HEIC, which needs pi-heif; pip install 'paintback\[heif\]', or save it"
+    ):
         read_picture(heic(TURNED))
 
 
@@ -95,11 +97,11 @@ def test_a_broken_file_is_one_sentence(heic, part):
     pytest.importorskip("pi_heif")
     path = heic(TURNED)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    with pytest.raises(PictureError, match="damaged|truncated"):
+    with pytest.raises(PictureError, match=r"damaged|truncated"):
         read_picture(path)
 
 
 def test_size_is_checked_first(heic):
     pytest.importorskip("pi_heif")
-    with pytest.raises(PictureError, match="16 x 24 = 384 pixels, expected at most 100"):
+    with pytest.raises(PictureError, match=r"16 x 24 = 384 pixels, expected at most 100"):
         read_picture(heic(TURNED), max_pixels=100)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from paintback.images import Picture, PictureError, read_picture, write_picture
+from paintback.images import Picture, read_picture, write_picture
 from paintback.images.exif import Exif
 from paintback.images.metadata import Metadata
 
