@@ -186,6 +186,25 @@ def test_a_run_that_is_cut_begins_at_the_picture_and_may_stop_above_zero(pack, g
         assert float(half.std()) > 0.5 * float(sigmas[4])
 
 
+@pytest.mark.skipif(REAL, reason="the tiny network is one of pictures")
+@pytest.mark.parametrize("name", ["ding", "lanpaint", "fcs", "dps"])
+def test_clips(pack, guiders, name):
+    """Latents with a time axis, masked frame by frame."""
+    generator = torch.Generator().manual_seed(0)
+    noise, latent = torch.randn(2, 1, 4, 3, 8, 8, generator=generator)
+    mask = torch.zeros(9, 64, 64)
+    mask[5:, 8:24, 8:40] = 1
+    masked, cells = pack.nodes.LatentMask().put({"samples": latent}, mask)
+    with torch.inference_mode():
+        made = guiders("flow").sample(
+            noise, latent, sampler_of(pack, name), levels("flow"), denoise_mask=masked["noise_mask"], seed=1
+        )
+    known = cells == 0
+    assert cells.sum((1, 2)).tolist() == [0, 0, 8]
+    assert torch.allclose(made[0][:, known], latent[0][:, known], rtol=1e-6, atol=1e-6)
+    assert bool(made.isfinite().all()) and not torch.allclose(made[0][:, ~known], latent[0][:, ~known], atol=1e-2)
+
+
 def test_an_interruption_is_noticed_within_a_step(pack, guiders):
     import comfy.model_management as management
 
