@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paintback.schedules import Coordinates, Rescaled, Schedule, Time, coordinates_of
+from paintback.schedules import Coordinates, Rescaled, Schedule, Time, coordinates_of, own_times
 from paintback.stopping import check
 
 __all__ = [
@@ -147,10 +147,13 @@ class Denoiser:
         shape: shape of one picture in the denoiser's space, or None where any shape goes.
         codec: to and from pictures.
         condition: the prompt embedding, or None.
+        step_distilled: whether its picture is the end of the ODE, in few steps, and no mean; methods with a grid of
+            their own take the model's then.
     """
 
     shape: tuple[int, ...] | None = None
     condition: Tensor | None = None
+    step_distilled: bool = False
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -194,6 +197,21 @@ class Denoiser:
     def grid(self, num_inference_steps: int) -> Tensor | None:
         """The family's own time grid of N + 1 times, or None for the uniform one."""
         return None
+
+    def times_of(self, *, timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None) -> Tensor:
+        """The grid of levels that are named as the model's family names them; one of the two.
+
+        Args:
+            timesteps: of DDPM, 0 to T - 1; of flow models 1000 sigma.
+            sigmas: noise levels sigma / alpha; of flow models sigma itself.
+
+        Returns:
+            Times, float64, falling, the last one 0.
+
+        Raises:
+            ValueError: for levels that do not fall, or timesteps where there are none.
+        """
+        return own_times(self.schedule, timesteps, sigmas)
 
     def with_condition(self, condition: Tensor) -> Denoiser:
         """This denoiser under another prompt embedding, (1 or B, ...); the network is shared."""
@@ -253,6 +271,7 @@ class RescaledDenoiser(Denoiser):
         super().__init__(Rescaled(inner.schedule, coordinates))
         self.inner: Denoiser = inner
         self.shape, self.codec, self.condition = inner.shape, inner.codec, inner.condition
+        self.step_distilled = inner.step_distilled
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         inner = self.inner.schedule.at(time.t)
@@ -262,6 +281,9 @@ class RescaledDenoiser(Denoiser):
 
     def grid(self, num_inference_steps: int) -> Tensor | None:
         return self.inner.grid(num_inference_steps)
+
+    def times_of(self, *, timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None) -> Tensor:
+        return self.inner.times_of(timesteps=timesteps, sigmas=sigmas)
 
     def with_condition(self, condition: Tensor) -> Denoiser:
         other = copy.copy(self)

@@ -32,6 +32,7 @@ __all__ = [
     "karras",
     "log_snr",
     "make_grid",
+    "own_times",
     "uniform",
 ]
 
@@ -403,6 +404,29 @@ def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:
     # a scheduler's integer timestep k is the level after k + 1 factors
     times = (torch.as_tensor(timesteps, dtype=torch.float64, device="cpu").unique().flip(0) + 1) / count
     return torch.cat((times.clamp(0, 1), torch.zeros(1, dtype=torch.float64)))
+
+
+def own_times(schedule: Schedule, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> Tensor:
+    """The grid of levels as a family names them; see `Denoiser.times_of`.
+
+    Raises:
+        ValueError: for levels that do not fall, or timesteps where there are none.
+    """
+    if sigmas is not None:
+        levels = torch.as_tensor(sigmas, dtype=torch.float64)
+        levels = levels[levels > 0]
+        times = schedule.time_of_ratio(levels / (1 - levels).clamp(min=0) if isinstance(schedule, Flow) else levels)
+    elif isinstance(schedule, VP):
+        times = (torch.as_tensor(timesteps, dtype=torch.float64) + 1) / schedule.num_train_timesteps
+    elif isinstance(schedule, Flow):
+        levels = torch.as_tensor(timesteps, dtype=torch.float64) / 1000
+        times = schedule.time_of_ratio(levels / (1 - levels).clamp(min=0))
+    else:
+        raise ValueError("This model's noise levels have no numbers; give sigmas in place of timesteps.")
+    times = times[times > 0]
+    if not len(times) or not bool((times.diff() < 0).all()) or float(times[0]) > 1:
+        raise ValueError("timesteps and sigmas must fall, within the levels of the model.")
+    return torch.cat((times, torch.zeros(1, dtype=torch.float64)))
 
 
 def make_grid(schedule: Schedule, num_inference_steps: int, grid: Grid | None = None) -> list[Time]:

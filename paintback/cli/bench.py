@@ -310,5 +310,33 @@ def overhead(
     )
 
 
+@bench.command()
+@click.option(
+    "--methods",
+    "names",
+    default="gibbs,repaint:jump_length=1:repeats=4,lanpaint,ding,flowchef,fmm",
+    show_default=True,
+    help="NAME[:field=value...],...",
+)
+@click.option("--steps", type=click.IntRange(1), default=8, show_default=True, help="Grid intervals.")
+@click.option("--evaluations", type=click.IntRange(1), help="In place of --steps: as many steps as this pays for.")
+@click.option("--particles", type=click.IntRange(10), default=2000, show_default=True, help="Samples of a run.")
+@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each.")
+@format_option
+def distilled(names: str, steps: int, evaluations: int | None, particles: int, seeds: int, form: Format) -> None:
+    """Measure methods on ideal step-distilled models, whose picture is the end of the ODE."""
+    _check_labels(methods := chosen(names))
+    from paintback.bench import distilled as suite
+
+    runs = {label: (method, steps) for label, method in methods.items()}
+    if evaluations is not None:
+        runs = suite.at_cost(methods, evaluations)
+        for label in methods.keys() - runs.keys():
+            remark(f"{label} costs more than {evaluations} evaluations in one step, and was left out.")
+    rows = suite.measure(runs, particles=particles, seeds=seeds)
+    floors = {problem: suite.floor(problem, particles, seeds) for problem in suite.PROBLEMS}
+    emit(form, {"rows": [asdict(row) for row in rows], "floors": floors}, suite.table(rows, floors))
+
+
 for command in (suites, images, tune, report):
     bench.add_command(command)

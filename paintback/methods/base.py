@@ -97,6 +97,7 @@ class Method:
         differences: whether it takes small differences of predictions, which 16 bits round away.
         family: of `FAMILIES`, by which lists of methods are ordered; None for one of its own.
         needs_score: whether it draws by the model's score, which a network with guidance distilled into it lacks.
+        takes_draws: whether it takes the model's picture for a draw, as that of a step-distilled model is, and no mean.
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
             except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
             not say otherwise, because there the papers' formulas live.
@@ -114,6 +115,7 @@ class Method:
     needs_vjp: ClassVar[bool] = False
     needs_score: ClassVar[bool] = False
     differences: ClassVar[bool] = False
+    takes_draws: ClassVar[bool] = False
     edm_coordinates: ClassVar[Coordinates] = "vp"
 
     coordinates: Coordinates | None = option(

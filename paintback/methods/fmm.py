@@ -37,7 +37,8 @@ network's J has negative eigenvalues. As c grows, V becomes the identity, DDNM's
 or from one iteration; an exact J wants 0, most of all with eta = 0. Below the noise level `hold` a noiseless y replaces
 x0' on known entries, because a few steps of the solver leave a rest of it.
 The times are the method's own, uniform in ln(alpha / sigma) from the noise level `high` (the model's own end where it
-is 0) down to `low`; a `grid` that is given stays in force.
+is 0) down to `low`, and within the levels that a model's own grid has where it brings one; of a step-distilled model,
+which knows few, that grid itself. A `grid` that is given stays in force.
 
 `cycles`: from the first time of the grid at or below the noise level `cycle_to` the state is noised again to
 `cycle_from`, x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps, and comes down in
@@ -136,8 +137,15 @@ class Fmm(Method):
             )
 
     def grid(self, denoiser: Denoiser, num_inference_steps: int) -> Grid:
-        """Uniform in ln(alpha / sigma)."""
-        return log_snr(sigma_min=self.low, sigma_max=self.high or None)
+        """Uniform in ln(alpha / sigma), within the levels of the model's own grid; that itself where they are few."""
+        own = denoiser.grid(num_inference_steps)
+        if own is None:
+            return log_snr(sigma_min=self.low, sigma_max=self.high or None)
+        if denoiser.step_distilled:
+            return own
+        first, last = (denoiser.schedule.at(float(own[k])).ratio for k in (0, -2))
+        high = min(self.high or math.inf, first)
+        return log_snr(sigma_min=min(max(self.low, last), high), sigma_max=None if math.isinf(high) else high)
 
     def start(self, run: Run) -> Tensor:
         """Noise; the particles beyond the first of every sample are kept in the run."""

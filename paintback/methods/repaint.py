@@ -42,6 +42,7 @@ class RePaint(Method):
     family: ClassVar[Family] = "replacement"
     title: ClassVar[str] = "RePaint: replacement with resampling"
     paper: ClassVar[str] = "arXiv:2201.09865"
+    takes_draws: ClassVar[bool] = True
 
     repeats: int = option(10, "how often each stretch is walked", low=1)
     jump_length: int = option(0, "grid points of a jump back; 0 for 10 in 250", low=0)

@@ -64,6 +64,8 @@ class Model:
         dtype: of the network.
         sampler: what it is sampled with where the user names no method.
         distilled: whether guidance was distilled into the network, whose output is then no longer a denoiser's mean.
+        step_distilled: whether the network was trained to paint in a few steps, so that its output is the end of the
+            ODE and it knows few noise levels; see `models.distilled`.
         largest_area: pixels that the network takes at most; None for any number.
         codec: pictures to the space that the denoiser works in and back; the identity for pixels.
     """
@@ -78,6 +80,7 @@ class Model:
     dtype: dtype
     sampler: Sampler = field(default_factory=Sampler, kw_only=True)
     distilled: bool = field(default=False, kw_only=True)
+    step_distilled: bool = field(default=False, kw_only=True)
     largest_area: int | None = field(default=None, kw_only=True)
     codec: Codec = field(default_factory=Codec, kw_only=True)
 

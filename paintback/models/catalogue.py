@@ -40,6 +40,7 @@ class Sampler:
         fields: those that are not the method's defaults.
         num_inference_steps: grid intervals.
         policy: how holes are cut into crops and scales: fields of `painting.layout.Policy` that are not the defaults.
+        fast: fields that quality "fast" changes, so that the steps stay the model's own; None where it takes fewer.
         thin: NAME:FIELD=VALUE..., the method where the hole is thin; None for the same.
     """
 
@@ -48,6 +49,7 @@ class Sampler:
     num_inference_steps: int = 25
     policy: dict[str, Any] = field(default_factory=dict)
     thin: str | None = None
+    fast: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,10 @@ def recommended(name: str) -> Sampler:
         return Sampler(TRAINED)
     card = find(name)
     path = Path(name) if card is None else card.weights
+    if (card is None and (path / "model_index.json").is_file()) or (not path.exists() and name.count("/") == 1):
+        from paintback.models.distilled import is_step_distilled, sampler_of
+
+        return sampler_of(name) if is_step_distilled(name) else Sampler()
     if path.suffix != ".safetensors" or not path.is_file():
         return Sampler()
     meta = read_header(path).get("__metadata__", {})

@@ -188,11 +188,13 @@ class Latents(_Whole):
         recipe, method, denoiser = self.recipe, self.recipe.method, self.denoiser(stage, told)
         assert method is not None
         if stage.role == "detail":
-            fine = refinement_grid(denoiser, recipe.steps, recipe.policy.detail_from, method)
+            fine = refinement_grid(denoiser, recipe.steps, recipe.policy.detail_from, method, recipe.times)
             return stage.timed(fine, len(fine) - 1, method)
-        whole = whole_grid(denoiser, method, recipe.steps)
+        whole = whole_grid(denoiser, method, recipe.steps, recipe.times)
         steps = tail(len(whole) - 1, recipe.strength)
-        return stage.timed(None if recipe.strength == 1 else whole[-1 - steps :], steps, method)
+        return stage.timed(
+            None if recipe.strength == 1 and recipe.times is None else whole[-1 - steps :], steps, method
+        )
 
     @torch.no_grad()
     def paint(

@@ -26,7 +26,7 @@ from paintback.models.latent import LatentPolicy
 from paintback.models.tiles import TOGETHER, Tiles
 from paintback.painting.canvas import overlap
 from paintback.painting.frames import Frame
-from paintback.schedules import make_grid
+from paintback.schedules import Grid, make_grid
 
 __all__ = [
     "THIN",
@@ -94,6 +94,7 @@ class Recipe:
     Attributes:
         method: that samples; None for a model that takes the mask itself.
         thin: that samples thin holes of models of pixels; None for `method`.
+        times: that are asked for; None for the method's own grid.
         match: whether the colours of what a codec gave back are brought to those around the hole.
         steps: intervals of a whole grid.
         policy: how holes are cut into crops and scales.
@@ -120,6 +121,7 @@ class Recipe:
     thin: Method | None = None
     match: bool = True
     thin_draws: int = 1
+    times: Callable[[Denoiser, int], Grid] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -287,9 +289,12 @@ class Plan:
         }
 
 
-def whole_grid(denoiser: Denoiser, method: Method, steps: int) -> list[float]:
-    """The times of a whole run of a method, falling, the last one 0."""
-    return [time.t for time in make_grid(denoiser.schedule, steps, method.grid(denoiser, steps))]
+def whole_grid(
+    denoiser: Denoiser, method: Method, steps: int, times: Callable[[Denoiser, int], Grid] | None = None
+) -> list[float]:
+    """The times of a whole run of a method, or those that are asked for, falling, the last one 0."""
+    grid = method.grid(denoiser, steps) if times is None else times(denoiser, steps)
+    return [time.t for time in make_grid(denoiser.schedule, steps, grid)]
 
 
 def tail(intervals: int, strength: float) -> int:
@@ -298,7 +303,11 @@ def tail(intervals: int, strength: float) -> int:
 
 
 def refinement_grid(
-    denoiser: Denoiser, num_inference_steps: int, start: float, method: Method | None = None
+    denoiser: Denoiser,
+    num_inference_steps: int,
+    start: float,
+    method: Method,
+    times: Callable[[Denoiser, int], Grid] | None = None,
 ) -> list[float]:
     """The part of the method's or the model's grid below a noise level, starting exactly there.
 
@@ -306,15 +315,15 @@ def refinement_grid(
         denoiser: of the model.
         num_inference_steps: of the whole grid.
         start: sigma / alpha.
-        method: whose grid it is; None for the model's.
+        method: whose grid it is.
+        times: that are asked for, or None for the method's own.
 
     Returns:
         Times, falling, the last one 0.
     """
-    own = denoiser.grid(num_inference_steps) if method is None else method.grid(denoiser, num_inference_steps)
-    times = make_grid(denoiser.schedule, num_inference_steps, own)
+    whole = whole_grid(denoiser, method, num_inference_steps, times)
     first = float(denoiser.schedule.time_of_ratio(torch.tensor(start, dtype=torch.float64)))
-    return [first, *(time.t for time in times if time.t < first - 1e-9)]
+    return [first, *(time for time in whole if time < first - 1e-9)]
 
 
 def thin_grid(denoiser: Denoiser, num_inference_steps: int, start: float) -> list[float]:

@@ -108,7 +108,7 @@ class Pyramid:
 
     def filled(self, stage: Stage) -> bool:
         """Whether a stage starts from a smooth fill at a low noise level, which is near enough where a hole is thin."""
-        return self.recipe.thin is not None and stage.thin and self.recipe.strength == 1
+        return self.recipe.thin is not None and stage.thin and self.recipe.strength == 1 and self.recipe.times is None
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""
@@ -120,12 +120,12 @@ class Pyramid:
             return self._whole.timed(stages, told)
         method, recipe = self.method(stages[0]), self.recipe
         denoiser = self.denoiser(stages[0], told)
-        whole = whole_grid(denoiser, method, recipe.steps)
+        whole = whole_grid(denoiser, method, recipe.steps, recipe.times)
         if recipe.strength < 1:
             steps = tail(len(whole) - 1, recipe.strength)
             return [stages[0].timed(whole[-1 - steps :], steps, method)]
-        fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method)
-        first, repeats = None, 1
+        fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method, recipe.times)
+        first, repeats = None if recipe.times is None else whole, 1
         if self.filled(stages[0]):
             first = whole = thin_grid(denoiser, recipe.steps, self.policy.thin_from)
             repeats = recipe.thin_draws if len(stages) == 1 else 1

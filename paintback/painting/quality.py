@@ -2,7 +2,8 @@
 
 good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
        are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better.
-fast   the same sampler with as many steps as ten evaluations allow.
+fast   the same sampler with as many steps as ten evaluations allow; of a step-distilled model its own steps, one look
+       at each.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest
        to their mean.
 
@@ -50,7 +51,8 @@ def resolve(request: Request, sampler: Sampler) -> Request:
         return request.with_(method=TRAINED, steps=steps)  # how many steps go with it only the loaded model says
     from paintback import methods
 
-    method = methods.get(name, **{**own.fields, **request.fields})
+    quick = own.fast or {} if request.quality == "fast" else {}
+    method = methods.get(name, **{**own.fields, **quick, **request.fields})
     thin = request.thin_method or own.thin
     if thin is not None:
         named(thin)
@@ -84,9 +86,11 @@ def named(text: str) -> Method:
 
 
 def intervals(request: Request, method: Method, own: int) -> int:
-    """The steps of a request: what it says, else its own, or as many as fast has evaluations for."""
+    """The steps of a request: what it says or lists the times of, else its own, or what fast has evaluations for."""
     if request.steps is not None:
         return request.steps
+    if request.listed is not None:
+        return request.listed
     if request.quality == "fast":
         while own > 1 and method.evaluations(own) > EVALUATIONS:
             own -= 1

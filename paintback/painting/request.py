@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from paintback.painting.asking import Ask, Asked, Option, options, sentence
@@ -37,6 +37,8 @@ __all__ = [
 
 ALPHA = "alpha"  # in place of a mask: the picture's transparency
 LARGEST_SEED = 2**63 - 1
+NUMBERS = r"^[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*$"
+GRIDS = r"^(model|uniform|karras|log_snr|[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*)$"
 MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
 
 Quality = Literal["fast", "good", "best"]
@@ -192,6 +194,34 @@ class Request(Asked):
         Ask("advanced", metavar="TEXT"),
     ] = None
     steps: Steps = None
+    timesteps: Annotated[
+        str | None,
+        Field(
+            max_length=20_000,
+            pattern=NUMBERS,
+            description="The model's own timesteps in place of steps, falling, with commas between.",
+        ),
+        Ask("advanced", metavar="T,T,..."),
+    ] = None
+    sigmas: Annotated[
+        str | None,
+        Field(
+            max_length=20_000,
+            pattern=NUMBERS,
+            description="Noise levels as the model's scheduler takes them, in place of steps, falling, likewise.",
+        ),
+        Ask("advanced", metavar="S,S,..."),
+    ] = None
+    grid: Annotated[
+        str | None,
+        Field(
+            max_length=20_000,
+            pattern=GRIDS,
+            description="How the steps are spaced: model (as its scheduler does), uniform, karras, log_snr, or times "
+            "falling from at most 1; none for the method's own.",
+        ),
+        Ask("advanced", metavar="NAME"),
+    ] = None
     average: Annotated[
         int | None,
         Field(
@@ -267,6 +297,25 @@ class Request(Asked):
     negative_prompt_embeds: Embedding = None
     pooled_prompt_embeds: Embedding = None
     negative_pooled_prompt_embeds: Embedding = None
+
+    @field_validator("timesteps", "sigmas", "grid", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Lists of numbers, arrays and tensors as text."""
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, list | tuple) and value and all(isinstance(one, int | float) for one in value):
+            return ",".join(repr(one) for one in value)
+        return value
+
+    @property
+    def listed(self) -> int | None:
+        """The intervals of the times that `grid`, `timesteps` or `sigmas` lists; None where none does."""
+        for text in (self.grid, self.timesteps, self.sigmas):
+            if text is not None and text[0].isdigit():
+                values = [float(part) for part in text.split(",")]
+                return len(values) - (len(values) > 1 and values[-1] == 0 and self.timesteps is None)
+        return None
 
     def check_files(self) -> None:
         """Refuses a request that names no photo, or nothing to paint.

@@ -131,7 +131,7 @@ class ClipPainting:
         given, values, known = self._enter(start, stop)
         size = (values.shape[2], *self.frame.size)
         shown = self.model.denoiser_at(size, self.told)
-        whole = whole_grid(shown, method, recipe.steps)
+        whole = whole_grid(shown, method, recipe.steps, recipe.times)
         count = tail(len(whole) - 1, recipe.strength)
         session.expect(count * recipe.draws * windows)
         # the hole is filled already, with more care for hidden frames than observe takes
@@ -145,7 +145,7 @@ class ClipPainting:
                 observation,
                 num_inference_steps=recipe.steps,
                 generator=generator,
-                grid=whole[-1 - count :] if again else None,
+                grid=whole[-1 - count :] if again or recipe.times is not None else None,
                 callback=session.step,
                 initial=self.model.codec.encode(given)[0].float() if again else None,
             )

@@ -1,5 +1,6 @@
 """Closed-form priors: exact denoiser, exact posterior, exact divergence; what every method is measured against."""
 
+from paintback.priors.distilled import DistilledDenoiser
 from paintback.priors.divergence import gaussian_kl, gaussian_w2, histogram_kl, knn_kl
 from paintback.priors.exact import MixtureDenoiser
 from paintback.priors.mixture import GaussianMixture
@@ -14,6 +15,7 @@ from paintback.priors.problems import (
 )
 
 __all__ = [
+    "DistilledDenoiser",
     "GaussianMixture",
     "MixtureDenoiser",
     "Problem",

@@ -13,7 +13,7 @@ from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.painting.layout import Plan
 
-__all__ = ["check_gradients", "precise", "prepare_network", "warn_of_score", "warn_of_width"]
+__all__ = ["check_gradients", "precise", "prepare_network", "warn_of_draws", "warn_of_score", "warn_of_width"]
 
 
 def check_gradients(model: Model, method: Method | None) -> None:
@@ -44,6 +44,19 @@ def warn_of_score(model: Model, method: Method | None, warned: set[str]) -> None
     warnings.warn(
         f"Method {method.name} draws by the model's score, which {model.name!r} does not give, since "
         "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
+        stacklevel=3,
+    )
+
+
+def warn_of_draws(model: Model, method: Method | None, warned: set[str]) -> None:
+    """Says once for each method that it takes the picture of a step-distilled model for what it is not, a mean."""
+    if method is None or method.takes_draws or not model.step_distilled or f"{method.name} draws" in warned:
+        return
+    warned.add(f"{method.name} draws")
+    warnings.warn(
+        f"Method {method.name} takes the model's prediction for a mean, and {model.name!r} is step-distilled: it "
+        "predicts the end of the path from noise to picture, and knows few noise levels. Expect worse pictures, or "
+        'leave the method out, which takes "gibbs"; step_distilled=False says that the model is none.',
         stacklevel=3,
     )
 

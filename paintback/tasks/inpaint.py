@@ -26,7 +26,7 @@ from paintback.painting.request import Request
 from paintback.painting.session import Generator, Session
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
 from paintback.schedules import Schedule, Time
-from paintback.tasks.checks import precise, prepare_network, warn_of_score, warn_of_width
+from paintback.tasks.checks import precise, prepare_network, warn_of_draws, warn_of_score, warn_of_width
 from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
 
 __all__ = ["Inpainter", "Output", "Scale"]
@@ -110,15 +110,20 @@ class Inpainter:
         return cls(model)
 
     @classmethod
-    def from_pipe(cls, pipe: Any) -> Inpainter:
+    def from_pipe(cls, pipe: Any, *, step_distilled: bool | None = None) -> Inpainter:
         """Takes a loaded diffusers pipeline, which is not changed: LoRA, dtype, tiling and offloading stay in force.
+
+        Args:
+            pipe: the pipeline.
+            step_distilled: whether its network was trained to paint in a few steps; None to go by its name, scheduler
+                and LoRA. `model.step_distilled` says what was taken.
 
         Raises:
             ValueError: for a pipeline of no known family.
         """
         from paintback.models.diffusers import from_pipe
 
-        return cls(from_pipe(pipe))
+        return cls(from_pipe(pipe, step_distilled=step_distilled))
 
     @classmethod
     def from_single_file(
@@ -289,6 +294,7 @@ class Inpainter:
         call = self._read(image, mask_image, prompt, options)
         callback, count = options.get("callback_on_step_end"), call.request.samples
         warn_of_score(self.model, call.recipe.method, self._warned)
+        warn_of_draws(self.model, call.recipe.method, self._warned)
         self.interrupt = False
 
         def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:

@@ -17,6 +17,7 @@ from paintback.models.base import Model
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.models.latent import LatentPolicy
 from paintback.painting import quality
+from paintback.painting.grids import of_request
 from paintback.painting.layout import Policy, Recipe
 from paintback.painting.request import Asked, Quality, Request, options, sentence
 from paintback.painting.session import Generator
@@ -76,9 +77,7 @@ ELSEWHERE = {
     "prompt_embeds_mask": "embeddings are taken without padding; cut it off prompt_embeds",
     "return_dict": "what comes back is always an Output",
     "seed": "give generator, which also takes a seed",
-    "sigmas": "the times are the scheduler's; give num_inference_steps",
     "target_size": _SIZES,
-    "timesteps": "the times are the scheduler's; give num_inference_steps",
 }
 """Keywords of diffusers' pipelines that mean nothing here, and what takes their place."""
 
@@ -96,6 +95,9 @@ class Options(TypedDict, total=False):
         quality: "fast", "good" or "best": see `painting.quality`; a method, steps or average of one's own beat it.
         average: draws whose mean is an answer; None for what the quality says.
         num_inference_steps: grid intervals; None for what goes with the recommended method and the quality.
+        timesteps: the model's own timesteps, falling, in place of num_inference_steps.
+        sigmas: noise levels as the model's scheduler takes them, falling, likewise.
+        grid: how the steps are spaced: "model", "uniform", "karras", "log_snr", or times falling from at most 1.
         guidance_scale: of classifier-free guidance; None for the model's own.
         true_cfg_scale: of guidance by two calls, for models whose `guidance_scale` is an input of the network.
         num_images_per_prompt: answers for each picture.
@@ -133,6 +135,9 @@ class Options(TypedDict, total=False):
     quality: Quality
     average: int | None
     num_inference_steps: int | None
+    timesteps: Sequence[int] | Tensor | str | None
+    sigmas: Sequence[float] | Tensor | str | None
+    grid: Sequence[float] | Tensor | str | None
     guidance_scale: float | None
     true_cfg_scale: float | None
     num_images_per_prompt: int
@@ -241,6 +246,11 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         request = quality.resolve(request, model.sampler)
         method = None if request.method == TRAINED else methods.get(str(request.method), **request.fields)
     check_gradients(model, method)
+    times = of_request(request)
+    if times is not None and request.method == TRAINED:
+        raise ValueError(f"The model {model.name!r} brings its own times; leave grid, timesteps and sigmas out.")
+    if request.listed not in (None, request.steps):
+        raise ValueError(f"Got {request.steps} steps and a list of times for {request.listed}; leave one of them out.")
     if request.thin_method is not None:
         check_gradients(model, quality.named(request.thin_method))
     request = request.with_(steps=request.steps or model.sampler.num_inference_steps)
@@ -257,6 +267,7 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         latent_mask=request.latent_mask,
         leaky_encoding=request.leaky_encoding,
         match=request.match_colour,
+        times=times,
         draws=quality.draws(request),
         thin_draws=quality.thin_draws(request),
         mean=request.average is not None,

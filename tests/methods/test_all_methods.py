@@ -113,6 +113,7 @@ NO_PRIOR_LIMIT = {
     "diffpir": "zeta = 1: all of the noise is fresh at every step",
     "flair": "variational: an average of predictions",
     "flowdps": "part of the noise is renewed whatever the step",
+    "gibbs": "a denoiser's mean is no draw, which it takes it for",
     "pnpflow": "variational: an average of predictions",
     "reddiff": "variational: Adam towards a mode",
     "resample": "the resampling draws every state towards its predicted picture",
@@ -361,6 +362,7 @@ COST: dict[str, tuple[Any, Any]] = {
     "fcs": (lambda n: 11 * n, lambda n: 0),
     "fmm": (lambda n: 3 * n, lambda n: 0),
     "gradpaint": (lambda n: n + math.ceil(0.45 * n), lambda n: math.ceil(0.45 * n)),
+    "gibbs": (lambda n: 2 * (1 + 2 * (n - 1)), lambda n: 0),
     "lanpaint": (lambda n: 6 * n, lambda n: 0),
     "ldps": (lambda n: n, lambda n: n - 1),
     "mcg": (lambda n: n, lambda n: n - 1),
@@ -445,7 +447,7 @@ def test_callback_sees_every_step_and_stops_the_run(name: str) -> None:
 
 
 # RePaint's ten walks of a stretch are a Markov chain, which forgets where it began.
-FORGETS: dict[str, dict[str, Any]] = {"repaint": {"repeats": 1}}
+FORGETS: dict[str, dict[str, Any]] = {"gibbs": {"repeats": 1, "aims": 0}, "repaint": {"repeats": 1}}
 
 
 @every

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from paintback.models.catalogue import TRAINED
+from paintback.models.distilled import is_step_distilled, sampler_of
 
 if TYPE_CHECKING:
     from paintback.models.base import Model
@@ -34,12 +38,13 @@ FAMILIES: dict[str, tuple[str, str]] = {
 }
 
 
-def from_pipe(pipe: Any, *, name: str | None = None) -> Model:
+def from_pipe(pipe: Any, *, name: str | None = None, step_distilled: bool | None = None) -> Model:
     """The adapter of a loaded pipeline, which stays the user's: LoRA, dtype, devices and hooks as they are.
 
     Args:
         pipe: a diffusers pipeline.
         name: what to call it; by default where it was loaded from.
+        step_distilled: whether it was trained to paint in a few steps; None to go by its name, scheduler and LoRA.
 
     Raises:
         ValueError: for a pipeline of no known family.
@@ -52,7 +57,10 @@ def from_pipe(pipe: Any, *, name: str | None = None) -> Model:
     module, adapter = FAMILIES[kind]
     own = getattr(importlib.import_module(f"{__name__}.{module}"), adapter)
     model: Model = own.from_pipe(pipe, name or str(getattr(pipe, "name_or_path", "") or kind))
-    return model
+    few = is_step_distilled(model.name, pipe) if step_distilled is None else step_distilled
+    if not few or model.sampler.method == TRAINED:
+        return model
+    return dataclasses.replace(model, step_distilled=True, sampler=sampler_of(model.name, pipe))
 
 
 def load_pipeline(name: str | Path, *, device: Any = None, dtype: Any = None, **options: Any) -> Model:

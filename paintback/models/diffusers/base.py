@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -166,6 +166,30 @@ class VaeCodec(LatentCodec):
         return picture
 
 
+class _Given:
+    """A scheduler that is set to given sigmas, whatever a pipeline would set it to, with the shift that this names."""
+
+    def __init__(self, inner: Any, given: Sequence[float]) -> None:
+        self.inner, self.config, self.given = inner, inner.config, [float(one) for one in given]
+
+    @property
+    def timesteps(self) -> Tensor:
+        """Of the scheduler."""
+        timesteps: Tensor = self.inner.timesteps
+        return timesteps
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+        timesteps: Any = None,
+    ) -> None:
+        """As of the scheduler."""
+        self.inner.set_timesteps(sigmas=self.given, **({} if mu is None else {"mu": mu}))
+
+
 class PipelineDenoiser(Denoiser):
     """A pipeline's network at one size, under one prompt.
 
@@ -189,6 +213,7 @@ class PipelineDenoiser(Denoiser):
         self.model, self.size, self.codec, self.shape = model, size, model.codec, model.codec.shape(size)
         self.conditional, self.unconditional, self.guidance_scale = conditional, unconditional, guidance_scale
         self.condition = None if conditional is None else conditional.embeds
+        self.step_distilled = model.step_distilled
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         """One guided evaluation: one doubled batch, or two calls where the pipeline makes two."""
@@ -219,6 +244,14 @@ class PipelineDenoiser(Denoiser):
     def grid(self, num_inference_steps: int) -> Tensor:
         """The times that the pipeline's own scheduler would take."""
         return self.model.grid(num_inference_steps, self.size)
+
+    def times_of(self, *, timesteps: Sequence[float] | None = None, sigmas: Sequence[float] | None = None) -> Tensor:
+        """As `Denoiser.times_of`; sigmas of a flow go through its scheduler, which shifts them."""
+        if sigmas is None or not isinstance(self.model.schedule, Flow):
+            return super().times_of(timesteps=timesteps, sigmas=sigmas)
+        scheduler = _Given(copy_scheduler(self.model.pipe.scheduler), sigmas)
+        self.model.set_timesteps(scheduler, len(sigmas), self.size)
+        return from_scheduler(scheduler.inner, self.model.schedule)
 
     def with_condition(self, condition: Tensor) -> Denoiser:
         assert self.conditional is not None
@@ -297,7 +330,8 @@ class PipelineModel(LatentModel):
         size = size or (self.training_size, self.training_size)
         given = {name: value for name, value in embeddings.items() if value is not None}
         check_told(self.name, self.network, prompt, negative_prompt, given)
-        scale = self.guidance_scale if guidance_scale is None else float(guidance_scale)
+        own = 1.0 if self.step_distilled else self.guidance_scale
+        scale = own if guidance_scale is None else float(guidance_scale)
         told = prompt is not None or negative_prompt is not None or bool(given)
         guided = scale > 1 and told
         conditional, unconditional = self._encode(prompt or "", negative_prompt, guided, given)

@@ -83,7 +83,7 @@ class QwenImage(FlowPipeline):
             self.refuse_guidance(guidance_scale, "give true_cfg_scale and a negative_prompt")
         true_scale = embeddings.pop("true_cfg_scale", None)
         negated = negative_prompt is not None or embeddings.get("negative_prompt_embeds") is not None
-        scale = true_cfg(self.name, true_scale, negated, self.guidance_scale)
+        scale = true_cfg(self.name, true_scale, negated, 1.0 if self.step_distilled else self.guidance_scale)
         made = super().denoiser(prompt, negative_prompt, scale, size=size, **embeddings)
         if self.distilled:
             embed_guidance(made, EMBEDDED if guidance_scale is None else float(guidance_scale))

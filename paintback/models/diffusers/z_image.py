@@ -25,7 +25,7 @@ __all__ = ["ZImage"]
 
 @dataclass(frozen=True)
 class ZImage(FlowPipeline):
-    """`ZImagePipeline`; a Turbo release wants guidance_scale 0."""
+    """`ZImagePipeline`; a Turbo release is step-distilled and has no guidance unless it is asked for."""
 
     guidance_scale: ClassVar[float] = 5.0
 
@@ -39,7 +39,8 @@ class ZImage(FlowPipeline):
         **embeddings: Tensor | float | None,
     ) -> PipelineDenoiser:
         """As `LatentModel.denoiser`; guidance_scale is the pipeline's own, s in c + s (c - u)."""
-        scale = 1 + (self.guidance_scale if guidance_scale is None else float(guidance_scale))
+        own = 0.0 if self.step_distilled else self.guidance_scale
+        scale = 1 + (own if guidance_scale is None else float(guidance_scale))
         return super().denoiser(prompt, negative_prompt, scale, size=size, **embeddings)
 
     def encode_prompt(
