@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.known import missing_std
 
 
@@ -56,6 +56,7 @@ class Gibbs(Method):
     name: ClassVar[str] = "gibbs"
     title: ClassVar[str] = "Gibbs: a walk on the end of the ODE, for step-distilled models"
     paper: ClassVar[str] = ""
+    family: ClassVar[Family] = "replacement"
     takes_draws: ClassVar[bool] = True
 
     repeats: int = option(2, "looks at every level but the first", low=1)
