@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
 
 
-def figure(page: Page, name: str, width: int = 760) -> None:
+def figure(page: Page, name: str, width: int = 680) -> None:
     """A screenshot for the documentation, small enough to be kept beside it."""
     page.mouse.move(1, 1)
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
@@ -37,12 +37,14 @@ def test_painting(visit, server) -> None:
     figure(page, "empty", 640)
     example(page)
     figure(page, "mask")
-    page.click("#quality span:text-is('Fast')")
-    page.fill("#samples", "3")
+    page.click("#advanced > summary")
+    page.fill("#steps", "5")
+    page.click("#advanced > summary")
+    page.fill("#samples", "2")
     page.click("#run")
     expect(page.locator("#draft")).to_be_visible()
     figure(page, "draft")
-    expect(page.locator("#progress-text")).to_contain_text(re.compile(r"sample 2 of 3, step [1-9]"), timeout=900_000)
+    expect(page.locator("#progress-text")).to_contain_text(re.compile(r"sample 1 of 2, step ([4-9]|\d\d)"), timeout=900_000)
     figure(page, "running")
     expect(page.locator("#bar")).to_be_visible(timeout=900_000)
     figure(page, "result")
@@ -57,9 +59,6 @@ def test_painting(visit, server) -> None:
     page.fill("#samples", "1")
     page.click("#tab-compare")
     page.get_by_label("ddnm", exact=True).check()
-    page.click("#advanced > summary")
-    page.fill("#steps", "4")
-    page.click("#advanced > summary")
     run_to_end(page)
     figure(page, "compare")
 
@@ -100,7 +99,7 @@ def test_many(visit, server, tmp_path) -> None:
     page.click("#quality span:text-is('Fast')")
     page.click("#run")
     expect(page.locator("#batch-list [data-state=done]")).to_have_count(2, timeout=240_000)
-    figure(page, "batch", 760)
+    figure(page, "batch")
     expect(page.locator("#batch-list [data-state=done]")).to_have_count(4, timeout=240_000)
 
 
@@ -111,7 +110,9 @@ def test_phone(visit, server) -> None:
     )  # fmt: skip
     example(page)
     figure(page, "phone", 330)
-    page.click("#quality span:text-is('Fast')")
+    page.click("#advanced > summary")
+    page.fill("#steps", "5")
+    page.click("#advanced > summary")
     run_to_end(page)
     expect(page.locator("#bar")).to_be_visible()
     page.evaluate("() => scrollTo(0, 0)")
