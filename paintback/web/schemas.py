@@ -45,6 +45,12 @@ class _Posted(Asked):
             return data
         return {name: value for name, value in data.items() if name in cls.model_fields or name not in OTHERS}
 
+    @property
+    def listed(self) -> int | None:
+        """As `Request` has it, of whose entries a job is made."""
+        count: int | None = Request.listed.fget(self)  # type: ignore[attr-defined]
+        return count
+
 
 OTHERS = frozenset(one.name for one in asked(Request) if "http" not in one.where)
 if TYPE_CHECKING:
