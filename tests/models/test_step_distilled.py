@@ -27,6 +27,7 @@ KNOWN = {
     "lightx2v/Wan2.1-T2V-14B-StepDistill-CfgDistill": 4,
     "lightx2v/Qwen-Image-Lightning-8steps-V1.0": 8,
 }
+SIZE = {"height": 64, "width": 64}  # not enlarged to what the released weights learnt from
 OTHERS = (
     "black-forest-labs/FLUX.1-dev",
     "black-forest-labs/FLUX.2-klein-base-4B",
@@ -70,9 +71,11 @@ def test_z_image_turbo_has_eight_steps_and_the_walk(pipes) -> None:
     for quality, evaluations in (("fast", 8), ("good", 30)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            out = inpainter(picture, hole, "fox", quality=quality, generator=0, output_type="np")
+            out = inpainter(picture, hole, "fox", quality=quality, generator=0, output_type="np", **SIZE)
         assert (out.settings["method"], out.settings["num_inference_steps"]) == ("gibbs", 8)
-        assert out.evaluations == evaluations == inpainter.plan(picture, hole, "fox", quality=quality).evaluations
+        assert (
+            out.evaluations == evaluations == inpainter.plan(picture, hole, "fox", quality=quality, **SIZE).evaluations
+        )
     own = model.denoiser("fox").grid(8)
     assert inpainter.plan(picture, hole, "fox").stages[0].steps == len(own) - 1
 
@@ -85,7 +88,7 @@ def test_methods_that_take_a_mean_are_warned_about_once(pipes) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for method in ("gibbs", "repaint", "ding", "ding"):
-            inpainter(picture, hole, "fox", method=method, num_inference_steps=1)
+            inpainter(picture, hole, "fox", method=method, num_inference_steps=1, **SIZE)
     assert sum("is step-distilled" in str(one.message) for one in seen) == 1
     assert not Inpainter.from_pipe(pipes("flux_schnell"), step_distilled=False).model.step_distilled
 
