@@ -462,6 +462,33 @@ def taken(one: Option) -> str:
     return " ".join(said) + (", or none" if one.nullable else "")
 
 
+def numbertable() -> str:
+    """The numbers of all requests with their ranges; an entry that several have alike stands once."""
+    rows = ["| entry | option | in Python | what is taken | left out |", "|---|---|---|---|---|"]
+    for kind, only in ((Request, ""), (SuperresRequest, "superres"), (LayersRequest, "layers")):
+        for one in options(kind):
+            if one.kind not in ("int", "float", "sides"):
+                continue
+            flag = f"`{one.flag}`" if "cli" in one.where else ""
+            python = f"`{one.python}`" if "python" in one.where else ""
+            default = f"{one.default}".strip("()") if one.default is not None else "none"
+            row = f"| {flag} | {python} | {interval(one, kind)} | {default} |"
+            if not any(row in other and f"`{one.name}`" in other for other in rows):
+                rows.append(f"| `{one.name}`{f' ({only})' if only else ''} {row}")
+    return "\n".join(rows) + "\n"
+
+
+def interval(one: Option, kind: type[Asked]) -> str:
+    """The kind and the range of an entry that is a number, or four of them."""
+    what, low, high = "whole" if one.kind == "int" else "any", one.low, one.high
+    if one.kind == "sides":
+        side = kind.model_json_schema()["properties"][one.name]["prefixItems"][0]
+        what, low, high = "four, whole", side["minimum"], side["maximum"]
+    parts = [f"above {one.above:g}" if one.above is not None else f"from {low:g}"]
+    parts += [] if high is None else [f"to {high:,}"]
+    return f"{what}, {' '.join(parts)}{', or none' if one.nullable else ''}"
+
+
 def render(path: Path) -> str:
     """What a page should read."""
     text = path.read_text(encoding="utf-8")
@@ -477,6 +504,8 @@ def render(path: Path) -> str:
             body = requesttable()
         elif name in REQUESTS:
             body = optiontable(REQUESTS[name])
+        elif name == "numbers":
+            body = numbertable()
         elif kind is None or name not in PARTS:
             raise ValueError(f"{path.name} has a part {name!r} that nothing generates.")
         else:

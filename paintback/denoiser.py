@@ -7,7 +7,6 @@ by alpha_t x0 + sigma_t x1 = x_t.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -334,8 +333,8 @@ class NetworkDenoiser(Denoiser):
             )
         if not callable(network):
             raise ValueError(f"network must be callable as network(x, clock); got {type(network).__name__}.")
-        if not math.isfinite(guidance_scale):
-            raise ValueError(f"guidance_scale must be a finite number; got {guidance_scale!r}.")
+        if not abs(guidance_scale) <= 1e6:
+            raise ValueError(f"guidance_scale must be a finite number of at most a million; got {guidance_scale!r}.")
         if guidance_scale != 1 and condition is not None and unconditional is None:
             raise ValueError("A guidance_scale other than 1 needs the unconditional embedding too.")
         self.network, self.parametrisation, self.dtype = network, parametrisation, dtype

@@ -67,6 +67,17 @@ class Time:
         return math.log(self.alpha / self.sigma) if self.sigma else math.inf
 
 
+def whole(name: str, value: float) -> int:
+    """A number that must be whole, at least 1 and at most a thousand million, as an int; a whole float is one.
+
+    Raises:
+        ValueError: for another number, in one sentence with its name.
+    """
+    if isinstance(value, bool) or not 1 <= value <= 1e9 or value != int(value):
+        raise ValueError(f"{name} must be a whole number of at least 1; got {value}.")
+    return int(value)
+
+
 class Schedule:
     """t -> (alpha_t, sigma_t), sigma / alpha increasing in t.
 
@@ -136,7 +147,7 @@ class VP(Schedule):
         num_train_timesteps: int = 1000,
     ) -> None:
         if isinstance(betas, str):
-            values = _named_betas(betas, beta_start, beta_end, num_train_timesteps)
+            values = _named_betas(betas, beta_start, beta_end, whole("num_train_timesteps", num_train_timesteps))
         else:
             values = torch.as_tensor(betas, dtype=torch.float64).cpu()
         if values.ndim != 1 or len(values) < 1 or not bool(((values >= 0) & (values <= 1)).all()):
@@ -195,9 +206,12 @@ class EDM(Schedule):
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
-        if not 0 < sigma_min < sigma_max or rho <= 0:
-            raise ValueError(f"EDM needs 0 < sigma_min < sigma_max and rho > 0; got {sigma_min}, {sigma_max}, {rho}.")
-        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
+        if not 0 < sigma_min < sigma_max <= 1e30 or not 0.1 <= rho < math.inf:
+            raise ValueError(
+                "EDM needs 0 < sigma_min < sigma_max, which is finite, and rho of at least 0.1; "
+                f"got {sigma_min}, {sigma_max}, {rho}."
+            )
+        self.sigma_min, self.sigma_max, self.rho = float(sigma_min), float(sigma_max), float(rho)
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
@@ -221,9 +235,9 @@ class Flow(Schedule):
     """
 
     def __init__(self, shift: float = 1.0) -> None:
-        if not shift > 0:
+        if not 1e-6 <= shift <= 1e6:
             raise ValueError(f"The shift must be positive; got {shift}.")
-        self.shift = shift
+        self.shift = float(shift)
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         sigma = self.shift * t / (1 + (self.shift - 1) * t)
@@ -314,11 +328,11 @@ def _reach(schedule: Schedule) -> float:
 def _within(schedule: Schedule, low: float, high: float | None) -> tuple[float, float]:
     """The noise levels between which a grid runs: those that are asked for, within those of the schedule."""
     floor, top = schedule.at(schedule.finest).ratio, _reach(schedule)
-    high = min(high or top, top)
+    asked, high = low, min(top if high is None else high, top)
     low = max(low, floor)
-    if not 0 < low <= high:
+    if not (asked > 0 and 0 < low <= high):
         raise ValueError(
-            f"The noise levels of a grid must be positive and fall; got {high:g} to {low:g} for a schedule that has "
+            f"The noise levels of a grid must be positive and fall; got {high:g} to {asked:g} for a schedule that has "
             f"{top:g} to {floor:g}."
         )
     return low, high
@@ -337,15 +351,21 @@ def karras(
         num_inference_steps: fixes N; None takes the N that the sampler asks for.
         sigma_min: last noise level above 0; the schedule's finest where that is above it.
         sigma_max: first noise level; None for the schedule's own end.
-        rho: curvature.
+        rho: curvature, at least 0.1.
 
     Returns:
         A grid for `Method.sample(grid=...)`: (schedule, N) -> (N + 1,) times.
+
+    Raises:
+        ValueError: for a number out of range; for levels that the schedule does not have, when the grid is made.
     """
+    own = None if num_inference_steps is None else whole("num_inference_steps", num_inference_steps)
+    if not 0.1 <= rho < math.inf:
+        raise ValueError(f"rho must be finite and at least 0.1; got {rho}.")
 
     def grid(schedule: Schedule, steps: int) -> Tensor:
         low, high = _within(schedule, sigma_min, sigma_max)
-        ramp = torch.linspace(0, 1, num_inference_steps or steps, dtype=torch.float64)
+        ramp = torch.linspace(0, 1, own or steps, dtype=torch.float64)
         return _from_ratios(schedule, (high ** (1 / rho) * (1 - ramp) + low ** (1 / rho) * ramp) ** rho)
 
     return grid
@@ -363,11 +383,15 @@ def log_snr(
 
     Returns:
         A grid for `Method.sample(grid=...)`: (schedule, N) -> (N + 1,) times.
+
+    Raises:
+        ValueError: for a number out of range; for levels that the schedule does not have, when the grid is made.
     """
+    own = None if num_inference_steps is None else whole("num_inference_steps", num_inference_steps)
 
     def grid(schedule: Schedule, steps: int) -> Tensor:
         low, high = _within(schedule, sigma_min, sigma_max)
-        ramp = torch.linspace(math.log(high), math.log(low), num_inference_steps or steps, dtype=torch.float64)
+        ramp = torch.linspace(math.log(high), math.log(low), own or steps, dtype=torch.float64)
         return _from_ratios(schedule, ramp.exp())
 
     return grid
@@ -446,11 +470,10 @@ def make_grid(schedule: Schedule, num_inference_steps: int, grid: Grid | None = 
     Raises:
         ValueError: if N < 1, or the times do not fall strictly from at most 1 to 0.
     """
-    if int(num_inference_steps) != num_inference_steps or num_inference_steps < 1:
-        raise ValueError(f"num_inference_steps must be a whole number of at least 1; got {num_inference_steps}.")
+    steps = whole("num_inference_steps", num_inference_steps)
     if grid is None:
         grid = uniform
-    times = grid(schedule, int(num_inference_steps)) if callable(grid) else grid
+    times = grid(schedule, steps) if callable(grid) else grid
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if times.ndim != 1 or len(times) < 2 or times[-1] != 0 or times[0] > 1 or not bool((times.diff() < 0).all()):
         raise ValueError("A grid must be a list of times that fall strictly from at most 1 to exactly 0.")

@@ -308,5 +308,5 @@ def test_construction_checks() -> None:
         NetworkDenoiser(lambda x, clock: x, VP(), "epsilon")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"callable as network\(x, clock\); got int"):
         NetworkDenoiser(3, VP(), "eps")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="guidance_scale must be a finite number; got nan"):
+    with pytest.raises(ValueError, match="guidance_scale must be a finite number of at most a million; got nan"):
         NetworkDenoiser(lambda x, clock: x, VP(), "eps", guidance_scale=math.nan)

@@ -92,6 +92,13 @@ def test_generated_parts_are_up_to_date(name: str, generator: ModuleType) -> Non
     assert generator.render(path) == path.read_text(encoding="utf-8"), "run `python docs/generate.py`"
 
 
+def test_generated_parts_of_all_other_pages_are_up_to_date(generator: ModuleType) -> None:
+    others = [path for path in generator.pages() if path.parent != DOCS / "methods"]
+    assert {path.name for path in others} >= {"families.md", "cli.md", "accepted.md"}
+    for path in others:
+        assert generator.render(path) == path.read_text(encoding="utf-8"), f"{path}: run `python docs/generate.py`"
+
+
 def test_generator_finds_statements(generator: ModuleType) -> None:
     ding = methods.types()["ding"]
     assert generator.statement(ding, "mu =")[0].startswith("mu = s.alpha * at_t.x0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -339,6 +340,59 @@ def test_grid_errors() -> None:
     for grid in ([1.0, 0.5], [0.5, 0.5, 0.0], [0.2, 0.5, 0.0], [0.0], [1.5, 0.0], [math.nan, 0.0], torch.zeros(2, 2)):
         with pytest.raises(ValueError, match="fall strictly from at most 1 to exactly 0"):
             make_grid(Flow(), 2, grid)
+
+
+tried: list[int] = []
+ODD = [math.nan, math.inf, -math.inf, 0, -1, 2.5, 1e-308, 1e-3, 1e30, 3.0, 7, True, np.float32(4), np.int64(3)]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_numbers_make_a_schedule_and_a_grid_or_one_sentence(seed: int) -> None:
+    """NaN, infinity, 0 and what else is a number: a grid that is one, or a ValueError that says what is taken."""
+    pick = random.Random(seed)
+
+    def number() -> Any:
+        return pick.choice(ODD) if pick.random() < 0.3 else pick.choice([0.01, 0.5, 2, 7, 10 ** pick.uniform(-4, 4)])
+
+    def schedule() -> Schedule:
+        betas: Any = [number(), number(), 0.02]
+        makers = [
+            lambda: VP(betas),
+            lambda: VP(beta_start=number(), beta_end=number(), num_train_timesteps=number()),
+            lambda: EDM(number(), number(), number()),
+            lambda: Flow(number()),
+            VP,
+            EDM,
+        ]
+        return pick.choice(makers)()
+
+    made = 0
+    for _ in range(30):
+        said = None
+        try:
+            of = schedule()
+            grids: list[Any] = [
+                None,
+                karras(number(), sigma_min=number(), rho=number()),
+                karras(sigma_max=number()),
+                log_snr(number(), sigma_min=number(), sigma_max=number()),
+                [number(), number(), 0.0],
+            ]
+            times = make_grid(of, pick.choice([number(), 5]), pick.choice(grids))
+        except ValueError as error:
+            said = str(error)
+        if said is not None:
+            assert re.fullmatch(r"[^\n]*(must|needs|The betas are all 0)[^\n]*", said), said
+            continue
+        made += 1
+        assert len(times) >= 2 and times[-1] == Time(0.0, 1.0, 0.0)
+        assert all(t.t > s.t and t.ratio > s.ratio for t, s in itertools.pairwise(times))
+        assert all(math.isfinite(t.alpha) and math.isfinite(t.sigma) and t.sigma > 0 for t in times[:-1])
+    tried.append(made)
+
+
+def test_many_of_those_numbers_made_a_grid() -> None:
+    assert len(tried) < 60 or sum(tried) > 60
 
 
 def test_other_errors() -> None:

@@ -19,7 +19,7 @@ from paintback import stopping
 from paintback.denoiser import Codec, Denoiser, Prediction, network_dtype, not_finite
 from paintback.observation import LinearOperator, Observation
 from paintback.randomness import Generators
-from paintback.schedules import Time
+from paintback.schedules import Time, whole
 
 __all__ = ["Run"]
 
@@ -68,8 +68,7 @@ class Run:
         *,
         initial: Tensor | None = None,
     ) -> None:
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
+        repeats = 1 if num_samples is None else whole("num_samples", num_samples)
         self.denoiser, self.times = denoiser, list(times)
         self.codec: Codec = denoiser.codec
         self.condition: Tensor | None = None if denoiser.condition is None else usual(denoiser.condition)
@@ -81,7 +80,7 @@ class Run:
 
         y = usual(observation.y)
         y = y if y.dtype == torch.float64 else y.float()
-        batched, repeats = observation.is_batched(denoiser.shape), num_samples or 1
+        batched = observation.is_batched(denoiser.shape)
         self.batch = batch = (len(y) if batched else 1) * repeats
         self.y = y.repeat_interleave(repeats, dim=0) if batched else y.expand(batch, *y.shape)
         self.generators = Generators(generator, batch)

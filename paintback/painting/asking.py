@@ -92,7 +92,8 @@ class Option:
 class Asked(BaseModel):
     """What all requests have in common: how they are checked, read and written. Immutable; numbers are taken strictly.
 
-    Whole floats become whole numbers where these are wanted, NumPy's scalars and paths are taken, NaN is refused.
+    Whole floats become whole numbers where these are wanted, scalars of NumPy and torch and paths are taken, NaN is
+    refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=False)
@@ -209,10 +210,10 @@ def _kind(inner: Any) -> Kind:
 
 
 def _plain_value(value: Any, kinds: tuple[Any, ...]) -> Any:
-    """NumPy's scalars and paths as Python's own, whole floats where these are wanted, lists as tuples."""
+    """NumPy's and torch's scalars and paths as Python's own, whole floats where these are wanted, lists as tuples."""
     if isinstance(value, Path):
         return str(value)
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+    if type(value).__module__ in ("numpy", "torch") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, float) and int in kinds and math.isfinite(value) and value == int(value):
         return int(value)

@@ -17,7 +17,8 @@ from paintback import models
 from paintback.methods.base import Result
 from paintback.models.base import Model
 from paintback.painting.layout import Step
-from paintback.randomness import one_or_each
+from paintback.painting.request import LARGEST_SEED
+from paintback.randomness import one_or_each, seed_from_system
 from paintback.resources import PeakMemory
 
 __all__ = ["Generator", "Session", "draw_generators", "open_model"]
@@ -49,7 +50,7 @@ class Session:
         peak_memory_bytes: see `resources.PeakMemory`, after leaving.
 
     Raises:
-        ValueError: for a list of another number of generators.
+        ValueError: for a list of another number of generators, and what `seeded` refuses.
     """
 
     def __init__(
@@ -117,29 +118,29 @@ class Session:
 
 
 def seeded(generator: Generator, count: int) -> torch.Generator | Sequence[torch.Generator] | None:
-    """Seeds as generators, those of one seed having the next ones each; -1 as none at all; generators as they are.
+    """Seeds as generators, those of one seed having the next ones each; generators as they are.
+
+    A seed of -1 is the operating system's choice, of each where several are listed.
 
     Raises:
-        ValueError: for what is none of these.
+        ValueError: for what is none of these, and for a seed that no entry point takes.
     """
-    given: Any = generator
-    if _is_seed(given):
-        first = int(given)
-        return None if first == -1 else [torch.Generator().manual_seed(first + k) for k in range(count)]
-    made = [torch.Generator().manual_seed(int(one)) if _is_seed(one) else one for one in _each(given)]
-    if any(not isinstance(one, torch.Generator) for one in made):
-        raise ValueError(f"generator must be a torch.Generator, a list of them, or a seed; got {given!r}.")
-    return made if isinstance(given, list | tuple) else generator  # type: ignore[return-value] # one or none
-
-
-def _each(given: Any) -> Sequence[Any]:
-    if isinstance(given, list | tuple):
+    given: Any = generator.tolist() if hasattr(generator, "tolist") else generator  # numpy's and torch's numbers
+    if given is None or isinstance(given, torch.Generator):
         return given
-    return [] if given is None else [given]
+    if isinstance(given, list | tuple):
+        return [one if isinstance(one, torch.Generator) else _made(one, generator) for one in given]
+    first = _made(given, generator).initial_seed()
+    return [_made(first + k, generator) for k in range(count)]
 
 
-def _is_seed(given: Any) -> bool:
-    return isinstance(given, Integral) and not isinstance(given, bool)
+def _made(seed: Any, given: Any) -> torch.Generator:
+    """A generator of one seed, which was given by itself or among others."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise ValueError(f"generator must be a torch.Generator, a list of them, or a seed; got {given!r}.")
+    if not -1 <= seed <= LARGEST_SEED:
+        raise ValueError(f"Seeds must be between 0 and {LARGEST_SEED}, or -1 for a random one; got {seed}.")
+    return torch.Generator().manual_seed(seed_from_system() if seed == -1 else int(seed))
 
 
 def draw_generators(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -415,8 +416,8 @@ class Inpainter:
 
     def _lay_out(self, call: _Call, each: bool, options: Mapping[str, Any]) -> list[Batch]:
         most = options.get("batch_size", 1)
-        if most < 1:
-            raise ValueError(f"batch_size must be at least 1; got {most}.")
+        if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1; got {most!r}.")
         return batches(call.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
 
 

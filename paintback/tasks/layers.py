@@ -142,7 +142,7 @@ def layers(
     check_output_type(output_type)
     given: dict[str, Any] = {**options}
     generator = given.pop("generator", None)
-    if generator is not None and not isinstance(generator, torch.Generator | int):
+    if isinstance(generator, list | tuple):
         raise ValueError("layers takes one generator, as it makes one result; call it again for another.")
     fields = {name: given.pop(name) for name in FIELDS if name in given}
     request = from_python({**given, "prompt_1": prompts[0], "prompt_2": prompts[1], "fields": fields}, LayersRequest)

@@ -125,7 +125,7 @@ def inpaint_video(
         raise ValueError(f"output_type must be one of {', '.join(TYPES)}; got {output_type!r}.")
     request, method = asked({**options, "prompt": prompt}, clips=True)
     generator = options.get("generator", None if options.get("request") is None else request.seed)
-    if request.samples > 1 or not isinstance(generator, torch.Generator | int | None):
+    if request.samples > 1 or isinstance(generator, list | tuple):
         raise ValueError("inpaint_video makes one clip and takes one generator or seed; call it again for another.")
     clip, hole = _prepare(read_clip(video), mask, request)
     weights = np.stack([masks.blur(one, request.blur) for one in hole]) if request.blur else None

@@ -97,7 +97,7 @@ def test_equal_plans_share_a_batch_and_masks_may_differ(scans, mask, tiny_model)
     assert sum(batched) == sum(seen)
     assert max(batched) == max(plans.count(plan) for plan in plans) > 1
     assert together.evaluations == single.evaluations
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1"):
         inpainter(pictures, holes, batch_size=0)
 
 

@@ -357,7 +357,7 @@ def test_errors_of_observations() -> None:
         Plain().sample(prior().denoiser(Flow(), (1, 2, 2)), Observation(torch.zeros(1, 1, 1), operator=AveragePool(2)))
     with pytest.raises(ValueError, match=r"y of shape \(5,\) does not fit the model's pictures of shape \(4,\)"):
         Plain().sample(denoiser(), Observation(torch.zeros(5)))
-    with pytest.raises(ValueError, match="num_samples must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="num_samples must be a whole number of at least 1; got 0"):
         Plain().sample(denoiser(), Observation(Y, KNOWN), 2, num_samples=0)
 
 

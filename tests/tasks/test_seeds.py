@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import paintback as pb
+from paintback.painting.request import LARGEST_SEED, Request
+from paintback.painting.session import seeded
 from paintback.randomness import one_or_each
 from tests.tasks.test_inpaint import tiny_model
 
@@ -46,6 +52,8 @@ def used(seed):
         (lambda: np.int64(42), 1, [42]),
         (lambda: [3, 9], 2, [3, 9]),
         (lambda: (3, torch.Generator().manual_seed(9)), 2, [3, 9]),
+        (lambda: np.array([3, 9]), 2, [3, 9]),
+        (lambda: torch.tensor(42), 2, [42, 43]),
     ],
 )
 def test_seeds_are_those_that_make_each_picture_alone(inpainter, given, count, seeds):
@@ -55,6 +63,53 @@ def test_seeds_are_those_that_make_each_picture_alone(inpainter, given, count, s
         if seed is not None:
             alone = inpainter(IMAGE, MASK, generator=generators(seed), **CALL).images[0]
             assert abs(alone - image).max() < 1e-5  # kernels differ by batch size
+
+
+def test_random_seeds_of_a_list_are_each_their_own():
+    for _ in range(5):
+        first, told, third = seeded([-1, 7, -1], 3)
+        assert told.initial_seed() == 7 and first.initial_seed() != third.initial_seed()
+        assert all(0 <= one.initial_seed() < 2**53 for one in (first, third))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (-2, "between 0 and 9223372036854775807, or -1 for a random one; got -2"),
+        ([3, -7], "got -7"),
+        (2**63 - 1, "got 9223372036854775808"),  # the second sample's
+        (2**70, "or -1 for a random one"),
+        (True, "generator must be a torch.Generator, a list of them, or a seed; got True"),
+        (1.5, "or a seed; got 1.5"),
+        (float("nan"), "or a seed; got nan"),
+        ([1, "2"], "or a seed; got "),
+        ("5", "or a seed; got '5'"),
+    ],
+)
+def test_what_is_no_seed_is_said(inpainter, given, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        inpainter(IMAGE, MASK, generator=given, num_images_per_prompt=2, **CALL)
+
+
+@pytest.mark.parametrize("draw", range(60))
+def test_any_seed_comes_back_as_it_was_given_or_is_refused(draw):
+    """Whatever whole number, of whatever type: Python refuses what the request refuses, and reports what it took."""
+    pick = random.Random(draw)
+    seed = pick.choice([pick.randrange(-10, 10), pick.randrange(-(2**70), 2**70), LARGEST_SEED - pick.randrange(2)])
+    count = pick.choice([1, 2, 3])
+    given = pick.choice([int, np.int64, np.uint64])(seed) if 0 <= seed <= LARGEST_SEED else seed
+    try:
+        Request(photo="a.png", seed=seed)
+        fits = seed + count - 1 <= LARGEST_SEED
+    except ValidationError:
+        fits = False
+    if not fits:
+        with pytest.raises(ValueError, match="Seeds must be between 0 and"):
+            seeded(given, count)
+        return
+    seeds = one_or_each(seeded(given, count), count)[1]
+    assert seeds == [seeds[0] + k for k in range(count)]
+    assert seed == -1 or seeds[0] == seed
 
 
 @pytest.mark.parametrize("given", [None, -1])

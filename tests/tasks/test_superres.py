@@ -156,7 +156,8 @@ def test_fcs_lowers_the_error_of_the_observation() -> None:
     call = {"model": model, "num_images_per_prompt": 4, "output_type": "np", "progress_bar": False}
     blind = pb.superres(image, 3, method=pb.methods.get("fcs", inner_steps=0), generator=seeded(1, 2, 3, 4), **call)
     guided = pb.superres(image, 3, generator=seeded(1, 2, 3, 4), **call)
-    assert np.mean(guided.sampled_residuals) < 0.2 * np.mean(blind.sampled_residuals)
+    # 0.15 to 0.26 over the pictures of eight seeds, 0.17 for this one
+    assert np.mean(guided.sampled_residuals) < 0.35 * np.mean(blind.sampled_residuals)
     assert max(guided.sampled_residuals) < min(blind.sampled_residuals)
     assert max(guided.residuals) < 1e-6  # projected, in floats
     assert guided.evaluations == 20 * (1 + 2 * 10)
