@@ -13,6 +13,11 @@ so guidance is a correction of the denoiser, and any solver takes the step t -> 
     x_s    = solver's step; where it looks again, at time r, x0 = D + (sigma_r / alpha_r) u with the same u
 VP and flow models go through the maps: D, and so Delta, is the same in all coordinates.
 
+The action of a module that was trained is bounded by what the run can measure (ours): on hidden entries D + Delta stays
+within the values that the known entries of the channel have, or where D itself is beyond them. A module that has learnt
+from photographs, and knows of no paper, leaves streaks in a flat area otherwise. A module given as an object is taken
+at its word.
+
 `known` says how the known part is held. "guided": by the module alone, as the paper has it. "replaced" (ours): D is y
 there and the module corrects the rest, so that the known part of the state walks from its noise to y in a straight
 line; untrained, this is `replacement` with path "fixed". A module is trained for one of the two, which is the default.
@@ -30,6 +35,7 @@ module, which are not counted: it has about 1 % of the backbone's parameters.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +66,25 @@ class GuidedDenoiser(Denoiser):
         y: (B, ...) what is given.
         known: (B, ...) bool, True = given.
         replaced: whether D is y on the known part.
+        bounded: whether its action is.
         sigma_y: noise of y.
     """
 
     def __init__(
-        self, inner: Denoiser, guide: Guide, y: Tensor, known: Tensor, *, replaced: bool, sigma_y: float = 0.0
+        self,
+        inner: Denoiser,
+        guide: Guide,
+        y: Tensor,
+        known: Tensor,
+        *,
+        replaced: bool,
+        bounded: bool = False,
+        sigma_y: float = 0.0,
     ) -> None:
         super().__init__(inner.schedule)
         self.shape, self.codec, self.condition = inner.shape, inner.codec, inner.condition
         self.inner, self.guide, self.y, self.known = inner, guide, y, known
-        self.replaced, self.sigma_y = replaced, sigma_y
+        self.replaced, self.bounded, self.sigma_y = replaced, bounded, sigma_y
         self._action: Tensor | None = None
 
     def release(self) -> None:
@@ -86,12 +101,26 @@ class GuidedDenoiser(Denoiser):
             # above the levels that the module knows, the state is its noise alone and is scaled down to them
             level = min(time.ratio, float(getattr(self.guide, "sigma_max", 1e4)))
             delta = self.guide(x * (level / time.sigma), plain.x0, self.y, self.known, level).to(x.dtype)
+            delta = self._within(delta, plain.x0) if self.bounded else delta
             self._action = delta / time.ratio
         else:
             delta = self._action * time.ratio
         correction = torch.where(replaced, self.y - plain.x0, delta)
         x1 = plain.x1 - correction * (time.alpha / time.sigma)
         return dataclasses.replace(plain, x0=plain.x0 + correction, x1=x1, conditional=None, unconditional=None)
+
+    def _within(self, delta: Tensor, x0: Tensor) -> Tensor:
+        """Delta, on hidden entries no more than what takes the model's picture into the range of the known values.
+
+        Args:
+            delta: of the module.
+            x0: of the model; both of the state's shape, the range is that of every sample's every channel.
+        """
+        axes = tuple(range(2 if x0.ndim > 2 else 1, x0.ndim))
+        lowest = torch.where(self.known, self.y, math.inf).amin(axes, keepdim=True)
+        highest = torch.where(self.known, self.y, -math.inf).amax(axes, keepdim=True)
+        within = torch.maximum(torch.minimum(x0 + delta, torch.maximum(x0, highest)), torch.minimum(x0, lowest))
+        return torch.where(self.known, delta, within - x0)
 
 
 def name_of(denoiser: Denoiser | None) -> str | None:
@@ -154,7 +183,15 @@ class Aid(Method):
         guide, replaced = self.module(run.denoiser)
         if isinstance(guide, nn.Module):
             guide = guide.to(run.y.device)
-        run.denoiser = GuidedDenoiser(run.denoiser, guide, run.y, run.known, replaced=replaced, sigma_y=run.sigma)
+        run.denoiser = GuidedDenoiser(
+            run.denoiser,
+            guide,
+            run.y,
+            run.known,
+            replaced=replaced,
+            bounded=not callable(self.guidance),
+            sigma_y=run.sigma,
+        )
         return super().start(run)
 
     def look(self, run: Run, x: Tensor, t: Time) -> tuple[Tensor, Prediction]:

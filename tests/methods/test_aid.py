@@ -338,3 +338,27 @@ def test_shipped_modules_are_whole():
         card = pb.models.find(header["backbone"])
         assert sum(p.numel() for p in own.parameters()) < 0.01 * card.parameters
         assert path.stem not in [card.name for card in pb.models.catalogue()]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_trained_modules_action_stays_within_what_is_known(seed, backbone, tmp_path):
+    """Whatever the module says: on hidden entries no value beyond those known of the channel and the model's own."""
+    pick = torch.Generator().manual_seed(seed)
+    wild = Guidance(SMALL)
+    for layer in (wild.trunk.outlet, wild.trunk.number):
+        torch.nn.init.normal_(layer.weight, std=3.0, generator=pick)
+    y = 0.1 * torch.rand(3, 1, 8, 8, generator=pick) + torch.rand(3, 1, 1, 1, generator=pick)
+    known = torch.rand(3, 1, 8, 8, generator=pick) > 0.4
+    x = torch.randn(3, 1, 8, 8, generator=pick)
+    time = backbone.schedule.at(0.3 + 0.6 * float(torch.rand((), generator=pick)))
+    plain = backbone.predict(x, time).x0
+    free, held = (
+        GuidedDenoiser(backbone, wild, y, known, replaced=True, bounded=bounded).predict(x, time).x0
+        for bounded in (False, True)
+    )
+    low = torch.minimum(plain, torch.where(known, y, math.inf).amin((1, 2, 3), keepdim=True))
+    high = torch.maximum(plain, torch.where(known, y, -math.inf).amax((1, 2, 3), keepdim=True))
+    inside = (held >= low - 1e-6) & (held <= high + 1e-6)
+    assert inside[~known].all()
+    assert not ((free >= low - 1e-6) & (free <= high + 1e-6))[~known].all()  # it would have left it
+    torch.testing.assert_close(held, torch.where(known, free, free.clamp(low, high)))
