@@ -9,10 +9,9 @@ noise for a picture's own, so that fields try a method where its model is worst,
 from __future__ import annotations
 
 import itertools
-import time
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import click
 import torch
@@ -24,18 +23,37 @@ from paintback.cli.output import Format, emit, format_option
 from paintback.denoiser import Denoiser
 from paintback.methods import get
 from paintback.methods.base import Method
+from paintback.models.catalogue import recommended
 from paintback.observation import Observation
+from paintback.painting import quality
+from paintback.painting.request import Request
 from research.command import run
 
-__all__ = ["RECOMMENDED", "Field", "Filled", "every_field", "fill", "table"]
+__all__ = ["RECOMMENDED", "Field", "Filled", "Hole", "every_field", "every_hole", "fill", "table"]
 
-RECOMMENDED: dict[str, tuple[str, dict[str, Any], int]] = {
-    "fmm": ("fmm", {}, 16),
-    "ding": ("ding", {}, 25),
-    "ding, delayed": ("ding", {"delayed": True}, 50),
-    "ddnm": ("ddnm", {}, 50),
-    "lanpaint": ("lanpaint", {}, 20),
-    "aid": ("aid", {}, 50),
+SAMPLER = recommended("photo")
+
+
+def quick(method: Method) -> int:
+    """The steps that `quality="fast"` takes of what a model recommends."""
+    return quality.intervals(Request(quality="fast"), method, SAMPLER.num_inference_steps)
+
+
+GOOD = get(SAMPLER.method, **SAMPLER.fields)
+THIN = quality.named(SAMPLER.thin or SAMPLER.method)
+# The last four are what `photo` and `quality` take. The answer of "best" is
+# one of eight draws of "good", or the mean of eight of "good, thin": no pixel of it is farther off than in a draw.
+RECOMMENDED: dict[str, tuple[Method, int]] = {
+    "fmm": (get("fmm"), 16),
+    "ding": (get("ding"), 25),
+    "ding, delayed": (get("ding", delayed=True), 25),
+    "ddnm": (get("ddnm"), 25),
+    "lanpaint": (get("lanpaint"), 8),
+    "aid": (get("aid"), 25),
+    "good": (GOOD, SAMPLER.num_inference_steps),
+    "fast": (GOOD, quick(GOOD)),
+    "good, thin": (THIN, SAMPLER.num_inference_steps),
+    "fast, thin": (THIN, quick(THIN)),
 }
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (10, 20, 240), "yellow": (250, 240, 10)}
 LEVELS = (5, 30, 65, 100, 135, 170, 205, 235, 250)
@@ -81,8 +99,23 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Hole:
+    """A hole to be filled.
+
+    Attributes:
+        field: that it is in.
+        side: of the square, in the middle.
+        seed: of the noise and of the run.
+    """
+
+    field: Field
+    side: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Filled:
-    """What became of the hole in one field.
+    """What became of a hole.
 
     Attributes:
         label: of the method.
@@ -117,48 +150,60 @@ def every_field() -> list[Field]:
     return plain + [Field(name, ends, noise) for (name, ends), noise in itertools.product(gradients.items(), NOISES)]
 
 
+def every_hole(fields: Sequence[Field], sides: Sequence[int], seeds: int, per_seed: int | None = None) -> list[Hole]:
+    """Holes of every size in every field.
+
+    Args:
+        fields: that they are in.
+        sides: of the holes.
+        seeds: from 0 to one less than this.
+        per_seed: so many holes of each seed, taken by turns: sizes and fields change from one to the next, and none is
+            taken again before all have been; None for all of them with every seed.
+    """
+    kinds = list(itertools.product(fields, sides))
+    if per_seed is None:
+        return [Hole(*kind, seed) for seed in range(seeds) for kind in kinds]
+    stride = next(k for k in itertools.count(int(0.618 * len(kinds)) or 1) if math.gcd(k, len(kinds)) == 1)
+    return [Hole(*kinds[k * stride % len(kinds)], k // per_seed) for k in range(seeds * per_seed)]
+
+
 @torch.no_grad()
 def fill(
     label: str,
     method: Method,
     steps: int,
     denoiser: Denoiser,
-    fields: Sequence[Field],
+    holes: Sequence[Hole],
     *,
     side: int = 64,
-    hole: int = 20,
-    seed: int = 0,
     batch: int = 32,
 ) -> list[Filled]:
-    """Fills the hole of every field.
+    """Fills holes.
 
     Args:
         label: of the method.
         method: that fills.
         steps: its grid intervals.
         denoiser: of a model of colour pictures.
-        fields: to fill.
+        holes: to fill; a hole's result does not depend on the others.
         side: of the pictures.
-        hole: side of the hole, which is in the middle.
-        seed: of the noise and of the runs; a field's result does not depend on the others.
-        batch: fields at a time.
+        batch: holes at a time.
     """
-    known = torch.ones(3, side, side, dtype=torch.bool)
-    inside = slice((side - hole) // 2, (side - hole) // 2 + hole)
-    known[:, inside, inside] = False
     results = []
-    for first in range(0, len(fields), batch):
-        some = fields[first : first + batch]
-        given = torch.stack([one.noisy(side, torch.Generator().manual_seed(10_000 + seed)) for one in some])
-        generators = [torch.Generator().manual_seed(seed) for _ in some]
+    for first in range(0, len(holes), batch):
+        some = holes[first : first + batch]
+        given = torch.stack([one.field.noisy(side, torch.Generator().manual_seed(10_000 + one.seed)) for one in some])
+        known = torch.ones(len(some), 3, side, side, dtype=torch.bool)
+        for one, mask in zip(some, known, strict=True):
+            inside = slice((side - one.side) // 2, (side - one.side) // 2 + one.side)
+            mask[:, inside, inside] = False
+        generators = [torch.Generator().manual_seed(one.seed) for one in some]
         x = method.sample(denoiser, Observation(given / 127.5 - 1, known), steps, generators).x
         made = ((x.cpu() + 1) * 127.5).clamp(0, 255).round()
-        for one, picture in zip(some, made, strict=True):
-            gap = (picture - one.clean(side)).abs()[~known]
-            worst = float(gap.max())
-            results.append(
-                Filled(label, one.name, one.noise, hole, seed, worst, float(gap.mean()), worst - one.allowed)
-            )
+        for one, picture, mask in zip(some, made, known, strict=True):
+            gap = (picture - one.field.clean(side)).abs()[~mask]
+            worst, mean, over = float(gap.max()), float(gap.mean()), float(gap.max()) - one.field.allowed
+            results.append(Filled(label, one.field.name, one.field.noise, one.side, one.seed, worst, mean, over))
     return results
 
 
@@ -184,45 +229,43 @@ def table(results: Iterable[Filled]) -> str:
 @click.command()
 @click.option("--model", default="photo", show_default=True, help="A name from `paintback models`, or a file.")
 @click.option(
-    "--methods", "names", help=f"NAME[:field=value...]:STEPS,... in place of {', '.join(RECOMMENDED)}.", metavar="LIST"
+    "--methods",
+    "names",
+    help=f"Some of {'; '.join(RECOMMENDED)}; or NAME[:field=value...]:STEPS; semicolons between.",
+    metavar="LIST",
 )
-@click.option("--holes", default="8,20,32", show_default=True, help="Sides of the holes.")
+@click.option("--holes", default="8,16,24", show_default=True, help="Sides of the holes.")
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@click.option(
+    "--per-seed",
+    type=click.IntRange(1),
+    help="So many holes of each seed, fields and sizes by turns.  [default: all of them]",
+)
 @click.option("--side", type=click.IntRange(16), default=64, show_default=True, help="Of the pictures.")
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Takes every so-manieth field.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Begins no further seed after that long.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
 @format_option
 def flat_fields(
-    model: str,
-    names: str | None,
-    holes: str,
-    seeds: int,
-    side: int,
-    every: int,
-    minutes: float | None,
-    threads: int,
-    form: Format,
+    model: str, names: str | None, holes: str, seeds: int, per_seed: int | None, side: int, threads: int, form: Format
 ) -> None:
     """Fill holes in flat areas with faint noise and say how far what is painted is from what is right."""
     torch.set_num_threads(threads)
-    chosen = {label: (get(name, **fields), steps) for label, (name, fields, steps) in RECOMMENDED.items()}
+    chosen = dict(RECOMMENDED)
     if names is not None:
-        parts = [text.strip().rpartition(":") for text in names.split(",") if text.strip()]
-        if not all(text and steps.isdigit() for text, _, steps in parts):
-            raise ValueError(f"--methods must be like ding:delayed=true:50,ddnm:25; got {names!r}.")
-        chosen = {f"{text}:{steps}": (method_of(text), int(steps)) for text, _, steps in parts}
+        chosen = {}
+        for name in (text.strip() for text in names.split(";") if text.strip()):
+            text, _, steps = name.rpartition(":")
+            if name not in RECOMMENDED and not (text and steps.isdigit()):
+                raise ValueError(f"--methods must be like good;ding:delayed=true:50;ddnm:25; got {names!r}.")
+            chosen[name] = RECOMMENDED[name] if name in RECOMMENDED else (method_of(text), int(steps))
     sizes = [int(size) for size in holes.split(",")]
     if not all(0 < size < side for size in sizes):
         raise ValueError(f"--holes must be sides smaller than the pictures' {side}; got {holes!r}.")
-    denoiser, fields = models.load(model).denoiser(), every_field()[::every]
-    began, results = time.monotonic(), []
-    for seed in range(seeds):
-        if minutes is not None and time.monotonic() - began > 60 * minutes:
-            click.echo(f"stopped after {seed} of {seeds} seeds", err=True)
-            break
-        for (label, (method, steps)), hole in itertools.product(chosen.items(), sizes):
-            results += fill(label, method, steps, denoiser, fields, side=side, hole=hole, seed=seed)
+    denoiser, every = models.load(model).denoiser(), every_hole(every_field(), sizes, seeds, per_seed)
+    results = [
+        one
+        for label, (method, steps) in chosen.items()
+        for one in fill(f"{label} ({method.name}, {steps} steps)", method, steps, denoiser, every, side=side)
+    ]
     emit(form, [asdict(one) for one in results], table(results))
 
 

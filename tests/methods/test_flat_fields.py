@@ -9,7 +9,7 @@ import pytest
 from paintback import models
 from paintback.denoiser import Denoiser
 from paintback.methods import get
-from research.flat_fields import RECOMMENDED, Field, Filled, fill
+from research.flat_fields import RECOMMENDED, Field, Filled, Hole, every_field, every_hole, fill
 
 DOZEN = [
     *(Field.plain(level, 2.0) for level in (30.0, 100.0, 170.0, 205.0, 235.0, 250.0)),
@@ -27,26 +27,36 @@ def photo() -> Denoiser:
     return models.load("photo").denoiser()
 
 
-# LanPaint's 120 evaluations take long. AID's module was trained beside the first `photo` and is 25 levels off at 250.
+# These take longest.
 MARKS = {
-    "lanpaint": [pytest.mark.slow],
-    "ding, delayed": [pytest.mark.slow],
-    "aid": [pytest.mark.slow, pytest.mark.xfail(reason="its module leaves 2 of the 12 fields by up to 4 levels")],
+    label: [pytest.mark.slow] for label in ("lanpaint", "ding", "ding, delayed", "ddnm", "good, thin", "fast, thin")
 }
 
 
 @pytest.mark.parametrize("label", [pytest.param(label, marks=MARKS.get(label, [])) for label in RECOMMENDED])
 def test_a_dozen_fields_stay_flat(label: str) -> None:
     """No pixel farther from the noise-free field than 6 noise deviations and 12 levels."""
-    name, fields, steps = RECOMMENDED[label]
-    filled = fill(label, get(name, **fields), steps, photo(), DOZEN, side=48, hole=16)
+    method, steps = RECOMMENDED[label]
+    filled = fill(label, method, steps, photo(), [Hole(one, 16) for one in DOZEN], side=48)
     assert [one for one in filled if one.over > 0] == []
 
 
 def test_a_field_does_not_depend_on_the_others() -> None:
-    two = [Field.plain(235.0, 2.0), Field.plain(30.0, 2.0)]
-    together = fill("fmm", get("fmm"), 3, photo(), two, side=16, hole=6)
-    alone = fill("fmm", get("fmm"), 3, photo(), two[1:], side=16, hole=6)
+    two = [Hole(Field.plain(235.0, 2.0), 6), Hole(Field.plain(30.0, 2.0), 8, seed=3)]
+    together = fill("fmm", get("fmm"), 3, photo(), two, side=16)
+    alone = fill("fmm", get("fmm"), 3, photo(), two[1:], side=16)
     assert isinstance(alone[0], Filled)
     assert abs(together[1].worst - alone[0].worst) <= 1
     assert together[0].over == together[0].worst - 24
+
+
+def test_holes_by_turns_are_all_of_them() -> None:
+    fields, sides = every_field(), (8, 16, 24)
+    every = every_hole(fields, sides, 20, 12)
+    assert len({(hole.field.name, hole.field.noise, hole.side) for hole in every}) == len(every) == 240
+    assert {hole.seed for hole in every} == set(range(20))
+    for seed in range(20):  # every seed has all sizes, and many a level and noise
+        mine = [hole for hole in every if hole.seed == seed]
+        assert {hole.side for hole in mine} == set(sides)
+        assert len({hole.field.noise for hole in mine}) >= 3 and len({hole.field.name for hole in mine}) >= 8
+    assert len(every_hole(fields, sides, 2)) == 2 * 240
