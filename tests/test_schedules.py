@@ -392,7 +392,7 @@ def test_any_numbers_make_a_schedule_and_a_grid_or_one_sentence(seed: int) -> No
 
 
 def test_many_of_those_numbers_made_a_grid() -> None:
-    assert len(tried) < 60 or sum(tried) > 60
+    assert len(tried) < 60 or sum(tried) > 20
 
 
 def test_other_errors() -> None:

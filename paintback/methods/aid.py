@@ -15,8 +15,7 @@ VP and flow models go through the maps: D, and so Delta, is the same in all coor
 
 The action of a module that was trained is bounded by what the run can measure (ours): on hidden entries D + Delta stays
 within the values that the known entries of the channel have, or where D itself is beyond them. A module that has learnt
-from photographs, and knows of no paper, leaves streaks in a flat area otherwise. A module given as an object is taken
-at its word.
+from photographs, and knows of no paper, leaves streaks in a flat area otherwise. `bounded=False` is without it.
 
 `known` says how the known part is held. "guided": by the module alone, as the paper has it. "replaced" (ours): D is y
 there and the module corrects the rest, so that the known part of the state walks from its noise to y in a straight
@@ -143,6 +142,7 @@ class Aid(Method):
         solver: of the guided ODE ("ancestral" adds noise, which is no longer the problem that the module solves).
         known: how the known part is held: "guided" by the module, or "replaced"; None as the module was trained, and
             "guided" for a module given as an object.
+        bounded: whether hidden entries stay within the known values, as above.
     """
 
     name: ClassVar[str] = "aid"
@@ -156,6 +156,7 @@ class Aid(Method):
     known: Known | None = option(
         None, "the known part is guided by the module or replaced; none as trained", choices=("guided", "replaced")
     )
+    bounded: bool = option(True, "hidden entries stay within the known values, or where the model is beyond them")
 
     def module(self, denoiser: Denoiser) -> tuple[Guide, bool]:
         """The module for a model, and whether the known part is replaced.
@@ -189,7 +190,7 @@ class Aid(Method):
             run.y,
             run.known,
             replaced=replaced,
-            bounded=not callable(self.guidance),
+            bounded=self.bounded,
             sigma_y=run.sigma,
         )
         return super().start(run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -125,7 +125,7 @@ def seeded(generator: Generator, count: int) -> torch.Generator | Sequence[torch
     Raises:
         ValueError: for what is none of these, and for a seed that no entry point takes.
     """
-    given: Any = generator.tolist() if hasattr(generator, "tolist") else generator  # numpy's and torch's numbers
+    given: Any = getattr(generator, "tolist", lambda: generator)()  # numpy's and torch's numbers
     if given is None or isinstance(given, torch.Generator):
         return given
     if isinstance(given, list | tuple):
@@ -136,11 +136,22 @@ def seeded(generator: Generator, count: int) -> torch.Generator | Sequence[torch
 
 def _made(seed: Any, given: Any) -> torch.Generator:
     """A generator of one seed, which was given by itself or among others."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
+    number = whole(seed)
+    if number is None:
         raise ValueError(f"generator must be a torch.Generator, a list of them, or a seed; got {given!r}.")
-    if not -1 <= seed <= LARGEST_SEED:
-        raise ValueError(f"Seeds must be between 0 and {LARGEST_SEED}, or -1 for a random one; got {seed}.")
-    return torch.Generator().manual_seed(seed_from_system() if seed == -1 else int(seed))
+    if not -1 <= number <= LARGEST_SEED:
+        raise ValueError(f"Seeds must be between 0 and {LARGEST_SEED}, or -1 for a random one; got {number}.")
+    return torch.Generator().manual_seed(seed_from_system() if number == -1 else number)
+
+
+def whole(value: object) -> int | None:
+    """A whole number of Python, NumPy or torch as an int; None for anything else, truth values too."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # torch's tensors have the method, and refuse where they hold no whole number
+        return None
 
 
 def draw_generators(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -24,7 +23,7 @@ from paintback.models.catalogue import TRAINED
 from paintback.models.network import Layout, network_model
 from paintback.painting.layout import Plan, Policy, Recipe, Sizes, Speed, measure_speed
 from paintback.painting.request import Request
-from paintback.painting.session import Generator, Session
+from paintback.painting.session import Generator, Session, whole
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
 from paintback.schedules import Schedule, Time
 from paintback.tasks.checks import precise, prepare_network, warn_of_draws, warn_of_score, warn_of_width
@@ -415,9 +414,9 @@ class Inpainter:
         return _Call(request, recipe, sheets, model, model.paint(Ways(recipe)), generator, texts)
 
     def _lay_out(self, call: _Call, each: bool, options: Mapping[str, Any]) -> list[Batch]:
-        most = options.get("batch_size", 1)
-        if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1; got {most!r}.")
+        most = whole(options.get("batch_size", 1))
+        if most is None or most < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1; got {options['batch_size']!r}.")
         return batches(call.model, call.way, call.sheets, count=call.request.samples, most=most, each=each)
 
 

@@ -143,7 +143,7 @@ def test_closed_form_guidance_ends_where_the_theory_says(schedule, solver, toler
     prior = pb.priors.GaussianMixture([[0.0]], [[[C**2]]])
     observation = pb.Observation(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.bool))
     sigma = 4.0
-    method = Aid(guidance=optimum, solver=solver)
+    method = Aid(guidance=optimum, solver=solver, bounded=False)
     got = sample(
         method, prior.denoiser(schedule), observation, 400, range(8),
         grid=log_snr(sigma_min=1e-3, sigma_max=sigma),
@@ -165,7 +165,7 @@ def test_coordinates_do_not_matter(solver, known):
 
     ends = [
         sample(
-            Aid(guidance=guide, solver=solver, known=known), prior.denoiser(schedule), observation, 10,
+            Aid(guidance=guide, solver=solver, known=known, bounded=False), prior.denoiser(schedule), observation, 10,
             grid=log_snr(sigma_min=0.1, sigma_max=50.0),
         ).x
         for schedule in SCHEDULES
@@ -221,7 +221,7 @@ def test_cost_and_one_action_a_step(solver, schedule, observation):
         return torch.zeros_like(x)
 
     prior = pb.priors.GaussianMixture(torch.zeros(1, 64), torch.eye(64)[None])
-    method = Aid(guidance=guide, solver=solver)
+    method = Aid(guidance=guide, solver=solver, bounded=False)
     result = sample(method, prior.denoiser(schedule, shape=(1, 8, 8)), observation, 7)
     times = pb.schedules.make_grid(schedule, 7)
     assert result.evaluations == method.evaluations(7, times)
@@ -236,7 +236,7 @@ def test_heun_holds_the_action():
     observation = pb.Observation(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.bool))
     t, s = EDM().at(0.6), EDM().at(0.3)
     states = []
-    Aid(guidance=lambda x, x0, y, known, sigma: sigma * torch.full_like(x, sigma), solver="heun").sample(
+    Aid(guidance=lambda x, x0, y, known, sigma: sigma * torch.full_like(x, sigma), solver="heun", bounded=False).sample(
         denoiser, observation, grid=[t.t, s.t, 0.0], generator=seeds(0), num_samples=1,
         callback=lambda k, time, x, x0: states.append(x),
     )  # fmt: skip
