@@ -32,6 +32,12 @@ MARKS = {
     label: [pytest.mark.slow] for label in ("lanpaint", "ding", "ding, delayed", "ddnm", "good, thin", "fast, thin")
 }
 
+MARKS["fast"] = [
+    pytest.mark.xfail(
+        strict=True, reason="of 24 holes of 16 pixels in pictures of 48, DING's ten steps spoil one by 63"
+    )
+]
+
 
 @pytest.mark.parametrize("label", [pytest.param(label, marks=MARKS.get(label, [])) for label in RECOMMENDED])
 def test_a_dozen_fields_stay_flat(label: str) -> None:
