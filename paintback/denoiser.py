@@ -67,6 +67,11 @@ class Prediction:
         mixed = (self.mix or linear_mix)(self.conditional, self.unconditional, scale)
         return Prediction(mixed.x0, mixed.x1, self.conditional, self.unconditional, mix=self.mix)
 
+    def detach(self) -> Prediction:
+        """The same numbers without the graph that made them, the pair's too."""
+        pair = (None if one is None else one.detach() for one in (self.conditional, self.unconditional))
+        return Prediction(self.x0.detach(), self.x1.detach(), *pair, rows=self.rows, mix=self.mix)
+
 
 Mix = Callable[[Prediction, Prediction, float], Prediction]
 """(conditional, unconditional, scale) -> the guided prediction."""
@@ -136,6 +141,10 @@ class Codec:
     def share_known(self, known: Tensor) -> Tensor:
         """The known share of the pixels under every cell, (B, 1, h, w) of a (B, 1, H, W) bool; F before H in clips."""
         return known.float()
+
+    def modules(self) -> list[torch.nn.Module]:
+        """The torch modules that encoding and decoding run."""
+        return []
 
 
 class Denoiser:
@@ -211,6 +220,13 @@ class Denoiser:
             ValueError: for levels that do not fall, or timesteps where there are none.
         """
         return own_times(self.schedule, timesteps, sigmas)
+
+    def modules(self) -> list[torch.nn.Module]:
+        """The torch modules that an evaluation runs; gradients are taken with their weights held still."""
+        inner, network = getattr(self, "inner", None), getattr(self, "network", None)
+        if isinstance(inner, Denoiser):
+            return inner.modules()
+        return [network] if isinstance(network, torch.nn.Module) else []
 
     def with_condition(self, condition: Tensor) -> Denoiser:
         """This denoiser under another prompt embedding, (1 or B, ...); the network is shared."""

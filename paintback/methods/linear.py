@@ -153,11 +153,16 @@ def first_picture(run: Run) -> Tensor:
 
 
 def decoded(run: Run, x0: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """D(x0), and v -> (d D / d x0)^T v."""
-    with torch.enable_grad():
+    """D(x0), and v -> (d D / d x0)^T v, once."""
+    with torch.enable_grad(), run.held_still():
         leaf = x0.detach().requires_grad_()
         picture = run.codec.decode(leaf)
-    return picture.detach(), lambda v: torch.autograd.grad(picture, leaf, v, retain_graph=True)[0]
+
+    def back(v: Tensor) -> Tensor:
+        with run.held_still():
+            return torch.autograd.grad(picture, leaf, v)[0]
+
+    return picture.detach(), back
 
 
 def picture_observation(run: Run) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ class Psld(Method):
     def glue(self, run: Run, x0: Tensor) -> Tensor:
         """Minus the gradient of |x0 - E(glued picture)| with respect to x0."""
         y, known = picture_observation(run)
-        with torch.enable_grad():
+        with torch.enable_grad(), run.held_still():
             leaf = x0.detach().requires_grad_()
             picture = run.codec.decode(leaf)
             if run.operator:

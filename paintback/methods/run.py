@@ -6,9 +6,9 @@ generator that it is made of. README.md, beside this file, says what a method ma
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ class Run:
         memory: whatever a method keeps between steps.
         answer: (k B, ...) the picture as the method would give it back now: the last look's x0, but for looks that are
             probes, or what the method put there; None before the first look.
+        modules: the torch modules that a step may run: the network's, and the codec's.
         missed: (B,) largest deviation of the samples from the observation before the final paste; NaN until then.
 
     Raises:
@@ -70,13 +71,16 @@ class Run:
     ) -> None:
         repeats = 1 if num_samples is None else whole("num_samples", num_samples)
         self.denoiser, self.times = denoiser, list(times)
-        self.codec: Codec = denoiser.codec
+        self.codec: Codec = denoiser.codec if type(denoiser.codec) is Codec else _Watched(denoiser.codec, self)
         self.condition: Tensor | None = None if denoiser.condition is None else usual(denoiser.condition)
         self.sigma = observation.sigma
         self.operator: LinearOperator | None = observation.operator
         self.memory: dict[str, Any] = {}
         self.answer: Tensor | None = None
+        self.modules = [*denoiser.modules(), *denoiser.codec.modules()]
         self._rows = self._vjps = self._network_rows = 0
+        self._graph: list[Tensor] = []
+        self._doubts: list[tuple[str, Tensor]] = []
 
         y = usual(observation.y)
         y = y if y.dtype == torch.float64 else y.float()
@@ -130,8 +134,7 @@ class Run:
         self._network_rows += prediction.rows or len(x)
         if not probe:
             self.answer = prediction.x0.detach()
-        if not bool(prediction.x0.detach().isfinite().all()) and bool(x.detach().isfinite().all()):
-            raise ValueError(not_finite(f"The network's prediction at t = {t.t:.3g}", network_dtype(self.denoiser)))
+        self.expect_finite(prediction.x0, x, f"The network's prediction at t = {t.t:.3g}")
         return prediction
 
     def linearise(
@@ -148,14 +151,16 @@ class Run:
 
         Returns:
             The prediction, and a function v -> (d x0 / d x)^T v, counted at every call; 0 at alpha = 0 where x0 does
-            not depend on x (an eps network's).
+            not depend on x (an eps network's). It lives until the next `linearise` of the run, which frees its graph.
 
         Raises:
             ValueError: if no gradient passes through the model elsewhere.
         """
+        self._graph.clear()
+        self._graph = graph = []
         denoiser = self.denoiser
         x, leaf = usual(x), usual(x if condition is None else condition).detach()
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), self.held_still():
             leaf = leaf.requires_grad_()
             try:
                 if condition is not None:
@@ -172,28 +177,68 @@ class Run:
                 ) from error
             finally:
                 self.denoiser = denoiser
-        if t.alpha and not prediction.x0.requires_grad:
+        if prediction.x0.requires_grad:
+            graph.append(prediction.x0)
+        elif t.alpha:
             raise ValueError(
                 "This method takes gradients through the model, and the model's prediction has none; "
                 "run its network without torch.no_grad(), inference_mode() or detach()."
             )
+        # nothing but the graph of x0 itself is kept: the pair of guidance would keep both halves' graphs
+        at_x, depends = prediction.detach(), bool(graph)
+        del prediction
 
         def vjp(v: Tensor) -> Tensor:
             stopping.check()
             self._vjps += len(v)
-            if not prediction.x0.requires_grad:
+            if not depends:
                 return torch.zeros_like(leaf)
-            with torch.inference_mode(False), torch.no_grad():
-                product = torch.autograd.grad(prediction.x0, leaf, usual(v), retain_graph=True, materialize_grads=True)[
-                    0
-                ]
-            if not bool(product.isfinite().all()) and bool(v.isfinite().all()):
-                raise ValueError(
-                    not_finite(f"The gradient through the network at t = {t.t:.3g}", network_dtype(self.denoiser))
-                )
+            if not graph:
+                raise RuntimeError("The graph of this look is gone: a later linearise of the same run has freed it.")
+            with torch.inference_mode(False), torch.no_grad(), self.held_still():
+                product = torch.autograd.grad(graph[0], leaf, usual(v), retain_graph=True, materialize_grads=True)[0]
+            self.expect_finite(product, v, f"The gradient through the network at t = {t.t:.3g}")
             return product
 
-        return dataclasses.replace(prediction, x0=prediction.x0.detach(), x1=prediction.x1.detach()), vjp
+        return at_x, vjp
+
+    @contextlib.contextmanager
+    def held_still(self) -> Iterator[None]:
+        """No weight of the model asks for a gradient meanwhile, as those of a pipeline just loaded do."""
+        loose = [weight for module in self.modules for weight in module.parameters() if weight.requires_grad]
+        for weight in loose:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in loose:
+                weight.requires_grad_()
+
+    def expect_finite(self, made: Tensor, given: Tensor, what: str) -> None:
+        """Raises where finite numbers became others: at once on a CPU, else at the end of the run (`settle`).
+
+        Args:
+            made: what came out.
+            given: what went in.
+            what: that came out, for the sentence.
+
+        Raises:
+            ValueError: saying what, and the likely cause.
+        """
+        made, given = made.detach(), given.detach()
+        if made.device.type == "cpu":
+            if not bool(made.isfinite().all()) and bool(given.isfinite().all()):
+                raise ValueError(not_finite(what, network_dtype(self.denoiser)))
+            return
+        self._doubts.append((what, ~made.isfinite().all() & given.isfinite().all()))
+
+    def settle(self) -> None:
+        """Raises for the first of the checks that were put off so as not to wait for the device in between."""
+        doubts, self._doubts = self._doubts, []
+        if doubts:
+            wrong = torch.stack([flag for _, flag in doubts]).tolist()
+            if any(wrong):
+                raise ValueError(not_finite(doubts[wrong.index(True)][0], network_dtype(self.denoiser)))
 
     def noise(self) -> Tensor:
         """Fresh standard normal noise of the state's shape."""
@@ -221,7 +266,12 @@ class Run:
         return error.abs().flatten(1).amax(1)
 
     def close(self, x: Tensor) -> Tensor:
-        """The samples: how far they are from the observation is kept, then a noiseless y is pasted in."""
+        """The samples: how far they are from the observation is kept, then a noiseless y is pasted in.
+
+        Raises:
+            ValueError: for numbers on the way that are not finite, where that was not said before.
+        """
+        self.settle()
         self.missed = self.residual(x)
         return torch.where(self.known, self.y, x) if self.sigma == 0 and self.operator is None else x
 
@@ -240,6 +290,31 @@ class Run:
             raise ValueError(
                 f"initial of shape {tuple(initial.shape)} does not fit samples of shape {self.shape}."
             ) from None
+
+
+class _Watched(Codec):
+    """A codec whose numbers are checked by the run, which does not wait for the device to do so."""
+
+    def __init__(self, inner: Codec, run: Run) -> None:
+        self.inner, self.run, self.factor = inner, run, inner.factor
+
+    def encode(self, picture: Tensor) -> Tensor:
+        return self._checked("encode", picture)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self._checked("decode", x)
+
+    def share_known(self, known: Tensor) -> Tensor:
+        return self.inner.share_known(known)
+
+    def modules(self) -> list[torch.nn.Module]:
+        return self.inner.modules()
+
+    def _checked(self, name: str, x: Tensor) -> Tensor:
+        convert = getattr(type(self.inner), name)
+        out: Tensor = getattr(convert, "__wrapped__", convert)(self.inner, x)  # without the check that waits
+        self.run.expect_finite(out, x, f"What the VAE {name}d")
+        return out
 
 
 class _Checkpointed(Denoiser):

@@ -358,7 +358,10 @@ class AdmDenoiser(NetworkDenoiser):
             condition=condition,
             dtype=dtype,
         )
-        self.shape, self.clip = (3, config.size, config.size), clip
+        self.shape, self.clip, self._own = (3, config.size, config.size), clip, network
+
+    def modules(self) -> list[torch.nn.Module]:
+        return [self._own]
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         seen = super().predict(x, time)

@@ -173,5 +173,9 @@ class Model:
         """This model in float32, where fewer bits were chosen for their speed; a dtype that was asked for stays."""
         return self
 
+    def networks(self) -> list[nn.Module]:
+        """The torch modules that an evaluation runs; two for some families."""
+        return [] if self.network is None else [self.network]
+
     def release(self) -> None:
         """Called after every use; for models whose modules come and go between devices."""

@@ -60,6 +60,10 @@ class LatentCodec(Codec):
         """The latent event shape of pictures of a size, (H, W) or (F, H, W)."""
         return (self.channels, *size[:-2], size[-2] // self.factor, size[-1] // self.factor)
 
+    def modules(self) -> list[torch.nn.Module]:
+        vae = getattr(self, "vae", None)
+        return [vae] if isinstance(vae, torch.nn.Module) else []
+
     def share_known(self, known: Tensor) -> Tensor:
         return F.avg_pool2d(known.float(), self.factor)
 

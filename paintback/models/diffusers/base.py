@@ -241,6 +241,9 @@ class PipelineDenoiser(Denoiser):
         with self.model.cache(branch):
             return self.model.run(x, time, condition, self.size).to(x.dtype)
 
+    def modules(self) -> list[torch.nn.Module]:
+        return self.model.networks()
+
     def grid(self, num_inference_steps: int) -> Tensor:
         """The times that the pipeline's own scheduler would take."""
         return self.model.grid(num_inference_steps, self.size)

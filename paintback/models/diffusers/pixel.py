@@ -45,6 +45,9 @@ class PixelDenoiser(Denoiser):
             self.model.parametrisation, run_unet(self.model.pipe.unet, x, time, self.schedule), x, time, len(x)
         )
 
+    def modules(self) -> list[torch.nn.Module]:
+        return self.model.networks()
+
     def grid(self, num_inference_steps: int) -> Tensor:
         """The times that the pipeline's own scheduler would take."""
         scheduler = copy_scheduler(self.model.pipe.scheduler)

@@ -179,10 +179,13 @@ class Wan(PipelineModel):
         ratio = self.pipe.config.boundary_ratio
         return ratio is not None and self.clock(time) < ratio * self.pipe.scheduler.config.num_train_timesteps
 
+    def networks(self) -> list[torch.nn.Module]:
+        return [one for one in (self.pipe.transformer, self.pipe.transformer_2) if one is not None]
+
     @contextlib.contextmanager
     def cache(self, branch: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            for network in (self.pipe.transformer, self.pipe.transformer_2):
+            for network in self.networks():
                 if getattr(network, "is_cache_enabled", False):
                     stack.enter_context(network.cache_context(branch))
             yield
