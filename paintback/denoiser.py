@@ -69,8 +69,8 @@ class Prediction:
 
     def detach(self) -> Prediction:
         """The same numbers without the graph that made them, the pair's too."""
-        pair = (None if one is None else one.detach() for one in (self.conditional, self.unconditional))
-        return Prediction(self.x0.detach(), self.x1.detach(), *pair, rows=self.rows, mix=self.mix)
+        upper, lower = (None if one is None else one.detach() for one in (self.conditional, self.unconditional))
+        return Prediction(self.x0.detach(), self.x1.detach(), upper, lower, self.rows, self.mix)
 
 
 Mix = Callable[[Prediction, Prediction, float], Prediction]

@@ -77,17 +77,26 @@ class Generators:
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal noise of like's shape, dtype and device; the first axis is the batch."""
         if isinstance(self.generator, torch.Generator):
-            return _draw(self.generator, like.shape).to(like)
+            return _sent(_draw(self.generator, like.shape), like)
         rows = [_draw(generator, like.shape[1:]) for generator in self.generator]
-        return torch.stack(rows).to(like)
+        return _sent(torch.stack(rows), like)
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform noise in [0, 1) of like's shape, dtype and device; the first axis is the batch."""
         if isinstance(self.generator, torch.Generator):
-            return torch.rand(like.shape, generator=self.generator, device=self.generator.device).to(like)
+            return _sent(torch.rand(like.shape, generator=self.generator, device=self.generator.device), like)
         rows = [torch.rand(like.shape[1:], generator=g, device=g.device) for g in self.generator]
-        return torch.stack(rows).to(like)
+        return _sent(torch.stack(rows), like)
 
 
 def _draw(generator: torch.Generator, shape: torch.Size) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+
+
+def _sent(drawn: Tensor, like: Tensor) -> Tensor:
+    """A draw on another tensor's device and in its dtype; neither the host nor a CUDA device waits for the other."""
+    if drawn.device == like.device:
+        return drawn.to(like.dtype)
+    if like.device.type == "cuda" and drawn.device.type == "cpu":
+        drawn = drawn.pin_memory()  # else the copy waits for everything before it
+    return drawn.to(like.device, non_blocking=like.device.type != "mps").to(like.dtype)

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from paintback.methods.base import Family, Method, Run, Time, ddim, option
+from paintback.methods.known import spread
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class Daps(Method):
         """Langevin dynamics around the picture x0."""
         sigma_y = run.sigma or self.sigma_y
         prior = (t.alpha / t.sigma) ** 2
-        data = torch.where(run.known, x0.new_tensor(1 / sigma_y**2), x0.new_tensor(0.0))
+        data = spread(run, 1 / sigma_y**2, 0.0)
         longest = self.step_size * (self.step_decay + (1 - self.step_decay) * t.t / run.times[0].t)
-        scale = torch.where(run.known, x0.new_tensor((sigma_y / self.sigma_y) ** 2), x0.new_tensor(1.0))
+        scale = spread(run, (sigma_y / self.sigma_y) ** 2, 1.0)
         h = torch.minimum(1 / (prior + data), longest * scale)
         kick, start = (2 * h).sqrt(), x0
         for _ in range(self.langevin_steps):

@@ -39,11 +39,17 @@ from torch import Tensor
 from paintback.methods.run import Run
 from paintback.schedules import Time
 
-__all__ = ["PATHS", "Path", "missing_std", "renoise", "replace_known", "travel", "travel_cost"]
+__all__ = ["PATHS", "Path", "missing_std", "renoise", "replace_known", "spread", "travel", "travel_cost"]
 
 Path = Literal["fresh", "coherent", "fixed"]
 PATHS = ("fresh", "coherent", "fixed")
 Move = Callable[[Run, Tensor, Time, Time], Tensor]
+
+
+def spread(run: Run, known: float, unknown: float) -> Tensor:
+    """One number on the known entries, another on the rest, made on the run's device."""
+    here, there = (run.template.new_full((), value) for value in (known, unknown))
+    return torch.where(run.known, here, there)
 
 
 def missing_std(t: Time, sigma_y: float) -> float:

@@ -56,7 +56,7 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Family, Method, Run, Time, option
-from paintback.methods.known import PATHS, Path, missing_std, replace_known
+from paintback.methods.known import PATHS, Path, missing_std, replace_known, spread
 from paintback.methods.solvers import SOLVERS, further_looks
 from paintback.schedules import VP, Coordinates, make_grid
 
@@ -230,8 +230,7 @@ class _Drift:
 
     def spread(self, known: float, unknown: float) -> Tensor:
         """One number on the known entries, another on the rest."""
-        template = self.run.template
-        return torch.where(self.run.known, template.new_tensor(known), template.new_tensor(unknown))
+        return spread(self.run, known, unknown)
 
     def __call__(self, z: Tensor, at_z: Prediction) -> Tensor:
         """C' at z: alpha_t x0 on unknown, lambda (z - alpha_t x0_BIG) on known."""

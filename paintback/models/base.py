@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -176,6 +177,10 @@ class Model:
     def networks(self) -> list[nn.Module]:
         """The torch modules that an evaluation runs; two for some families."""
         return [] if self.network is None else [self.network]
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps the network and the codec on the device together; for models whose modules come and go."""
+        return contextlib.nullcontext()
 
     def release(self) -> None:
         """Called after every use; for models whose modules come and go between devices."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 
 from paintback.images.errors import Remark
 from paintback.methods.base import Method
@@ -24,10 +25,14 @@ def check_gradients(model: Model, method: Method | None) -> None:
     """
     if method is None or not (method.needs_vjp or method.vjps(2)) or model.network is None:
         return
-    if any(getattr(getattr(module, "_hf_hook", None), "offload", False) for module in model.network.modules()):
+    parts = [part for network in model.networks() for part in network.modules()]
+    sequential = any(getattr(getattr(part, "_hf_hook", None), "offload", False) for part in parts)
+    hooks = (getattr(getattr(part, "_diffusers_hook", None), "hooks", {}) for part in parts)
+    if sequential or any("group_offloading" in names for names in hooks):
         raise ValueError(
-            f"Method {method.name} takes gradients, and sequential offloading has taken the weights away by then; "
-            "use enable_model_cpu_offload in its place, or a method without gradients."
+            f"Method {method.name} takes gradients, and {'sequential' if sequential else 'group'} offloading has taken "
+            'the weights away by then; use whole-model offloading in its place (offload="model", '
+            "enable_model_cpu_offload), or a method without gradients."
         )
 
 
@@ -82,16 +87,20 @@ def prepare_network(model: Model, *, channels_last: bool, compile: bool, gradien
     Raises:
         ValueError: if the network does not take it.
     """
-    network = model.network
     if not (channels_last or compile or gradient_checkpointing):
         return
-    if network is None:
+    if not model.networks():
         raise ValueError(f"The model {model.name!r} has no network of its own; leave the options of networks out.")
+    for network in model.networks():
+        _prepare(model, network, channels_last, compile, gradient_checkpointing)
+
+
+def _prepare(model: Model, network: nn.Module, channels_last: bool, compile: bool, checkpointing: bool) -> None:
     if channels_last:
         if not any(weight.ndim == 4 for weight in network.parameters()):
             raise ValueError(f"The network of {model.name!r} has no 2-D convolutions; leave channels_last out.")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if gradient_checkpointing:
+    if checkpointing:
         enable: Any = getattr(network, "enable_gradient_checkpointing", None)
         if enable is None:
             raise ValueError(f"The network of {model.name!r} has no gradient checkpointing; leave that out.")

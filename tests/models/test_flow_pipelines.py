@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import copy
 import warnings
 from types import SimpleNamespace
@@ -430,7 +431,7 @@ def test_hidream_never_paints_more_than_its_tokens(pipes):
     most = pipes("hidream").transformer.max_seq * 16**2
     assert model.largest_area == most
     for height, width in ((250, 262), (64, 64), (400, 600), (60, 1000)):
-        big = type(model)(**{**vars(model), "training_size": 256})
+        big = dataclasses.replace(model, training_size=256)
         frame = choose_size(Box(0, 0, height, width), big)
         assert frame.size[0] * frame.size[1] <= most
     with pytest.raises(ValueError, match="takes at most"):

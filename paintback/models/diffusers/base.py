@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix, predict
+from paintback.models.diffusers.pipes import OfPipe, encoders_state
 from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.latent import LatentCodec, LatentModel
 from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
 
-__all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "VaeCodec", "copy_scheduler", "schedule_of"]
+__all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "Statistics", "VaeCodec", "copy_scheduler", "schedule_of"]
 
 Size = tuple[int, ...]
 CACHED = 16  # prompts whose embeddings are kept
@@ -115,6 +116,26 @@ def copy_scheduler(scheduler: Any) -> Any:
     return type(scheduler).from_config(scheduler.config)
 
 
+class Statistics:
+    """Means and deviations of a VAE's channels, which stay on the device that they were last asked for on.
+
+    Args:
+        mean: of every channel.
+        std: likewise.
+        ndim: of the latents.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], ndim: int = 4) -> None:
+        self.both = torch.tensor([list(mean), list(std)]).reshape(2, 1, -1, *[1] * (ndim - 2))
+
+    def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, to be used with x."""
+        if self.both.device != x.device:
+            self.both = self.both.to(x.device)
+        mean, std = self.both.to(x.dtype)
+        return mean, std
+
+
 class VaeCodec(LatentCodec):
     """An `AutoencoderKL` with its scaling, or one with means and deviations per channel.
 
@@ -132,9 +153,7 @@ class VaeCodec(LatentCodec):
         self.scaling = float(config.scaling_factor)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        has_statistics = mean is not None and std is not None
-        self.mean = torch.tensor(mean).reshape(1, -1, 1, 1) if has_statistics else None
-        self.std = torch.tensor(std).reshape(1, -1, 1, 1) if has_statistics else None
+        self.statistics = None if mean is None or std is None else Statistics(mean, std)
 
     @contextlib.contextmanager
     def _dtype(self) -> Iterator[torch.dtype]:
@@ -152,13 +171,15 @@ class VaeCodec(LatentCodec):
     def encode(self, picture: Tensor) -> Tensor:
         with self._dtype() as dtype:
             z: Tensor = self.vae.encode(picture.to(dtype)).latent_dist.mode().to(picture.dtype)
-        if self.mean is not None and self.std is not None:
-            return (z - self.mean.to(z)) * self.scaling / self.std.to(z)
+        if self.statistics is not None:
+            mean, std = self.statistics.like(z)
+            return (z - mean) * self.scaling / std
         return (z - self.shift) * self.scaling
 
     def decode(self, x: Tensor) -> Tensor:
-        if self.mean is not None and self.std is not None:
-            z = x * self.std.to(x) / self.scaling + self.mean.to(x)
+        if self.statistics is not None:
+            mean, std = self.statistics.like(x)
+            z = x * std / self.scaling + mean
         else:
             z = x / self.scaling + self.shift
         with self._dtype() as dtype:
@@ -264,11 +285,10 @@ class PipelineDenoiser(Denoiser):
 
 
 @dataclass(frozen=True)
-class PipelineModel(LatentModel):
+class PipelineModel(LatentModel, OfPipe):
     """A diffusers pipeline. A subclass says what its network and its text encoders want.
 
     Attributes:
-        pipe: the pipeline, which is the user's and is not changed.
         guidance: "batch" where the pipeline puts both halves of guidance into one batch, "calls" where it makes two.
         guidance_scale: that the pipeline has by default.
     """
@@ -276,15 +296,39 @@ class PipelineModel(LatentModel):
     guidance: ClassVar[Literal["batch", "calls"]] = "batch"
     guidance_scale: ClassVar[float] = 1.0
 
-    pipe: Any = field(kw_only=True)
     schedule: Schedule = field(kw_only=True)
     parametrisation: Parametrisation = field(kw_only=True)
+    _kept: dict[Any, Tensor] = field(default_factory=dict, repr=False, kw_only=True)
     _prompts: dict[Any, tuple[Condition, Condition | None]] = field(default_factory=dict, repr=False, kw_only=True)
 
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
         """The adapter of a loaded pipeline."""
         raise NotImplementedError
+
+    @classmethod
+    def adapt(cls, pipe: Any, name: str, *, of_noise: bool = False, **more: Any) -> PipelineModel:
+        """The adapter with what all pipelines have.
+
+        Args:
+            pipe: the pipeline.
+            name: of the model.
+            of_noise: see `schedule_of`.
+            more: multiple, training_size, codec, and what else the family has to say.
+        """
+        network = getattr(pipe, cls.part)
+        return cls(
+            name=name,
+            channels=3,
+            size=None,
+            network=network,
+            device=pipe._execution_device,
+            dtype=network.dtype if network is not None else torch.float32,
+            pipe=pipe,
+            schedule=schedule_of(pipe.scheduler, of_noise=of_noise),
+            parametrisation=parametrisation_of(pipe.scheduler),
+            **more,
+        )
 
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
@@ -343,23 +387,27 @@ class PipelineModel(LatentModel):
         unconditional = None if unconditional is None else self.at_size(unconditional, size)
         return PipelineDenoiser(self, size, conditional, unconditional, scale)
 
+    def remember(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What `make` makes, once for a key: what a network is told anew at every look and is always the same."""
+        if key not in self._kept:
+            if len(self._kept) >= CACHED:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = make()
+        return self._kept[key]
+
     @torch.no_grad()
     def _encode(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        """`encode_prompt`, remembered for texts."""
+        """`encode_prompt`, remembered for texts while the text encoders are what they were."""
         if embeddings:
             return self.encode_prompt(prompt, negative_prompt, guided, embeddings)
-        key = (prompt, negative_prompt, guided)
+        key = (prompt, negative_prompt, guided, encoders_state(self.pipe))
         if key not in self._prompts:
             if len(self._prompts) >= CACHED:
                 self._prompts.pop(next(iter(self._prompts)))
             self._prompts[key] = self.encode_prompt(prompt, negative_prompt, guided, {})
         return self._prompts[key]
-
-    def release(self) -> None:
-        """Lets the pipeline's offloading hooks take the modules back."""
-        self.pipe.maybe_free_model_hooks()
 
 
 def refuse(embeddings: Mapping[str, Any], allowed: tuple[str, ...], name: str) -> None:

@@ -20,8 +20,6 @@ from paintback.models.diffusers.base import (
     Size,
     VaeCodec,
     is_flow,
-    parametrisation_of,
-    schedule_of,
 )
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
@@ -46,19 +44,12 @@ class FlowPipeline(PipelineModel):
                 "matching; give the pipeline a FlowMatchEulerDiscreteScheduler."
             )
         codec = cls.codec_of(pipe)
-        return cls(
-            name=name,
-            channels=3,
+        return cls.adapt(
+            pipe,
+            name,
             multiple=2 * codec.factor,  # a token is 2 x 2 cells
-            size=None,
             training_size=int(getattr(pipe, "default_sample_size", 128)) * codec.factor,
-            network=pipe.transformer,
-            device=pipe._execution_device,
-            dtype=pipe.transformer.dtype,
             codec=codec,
-            pipe=pipe,
-            schedule=schedule_of(pipe.scheduler),
-            parametrisation=parametrisation_of(pipe.scheduler),
             distilled=cls.is_distilled(pipe),
             largest_area=cls.area_of(pipe),
         )
@@ -84,7 +75,8 @@ class FlowPipeline(PipelineModel):
 
     def clock(self, time: Time, rows: int) -> Tensor:
         """(rows,) what the pipeline's scheduler calls a time."""
-        return clock(self.pipe.scheduler, time).to(self.device).expand(rows)
+        told = clock(self.pipe.scheduler, time)  # filled in on the device, which is not waited for
+        return torch.full((rows,), told.item(), dtype=told.dtype, device=self.device)
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the (B, h w / 4, 4 C) that the transformer reads."""

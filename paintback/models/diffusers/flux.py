@@ -90,7 +90,10 @@ class Flux(FlowPipeline):
             pooled_projections=condition.extras["pooled"].to(self.dtype),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             txt_ids=condition.extras["places"][0],
-            img_ids=self.pipe._prepare_latent_image_ids(len(x), height, width, x.device, self.dtype),
+            img_ids=self.remember(
+                (height, width, x.device, self.dtype),
+                lambda: self.pipe._prepare_latent_image_ids(1, height, width, x.device, self.dtype),
+            ),
             return_dict=False,
         )[0]
         return self.unpack(output, size)

@@ -108,7 +108,9 @@ class Flux2(FlowPipeline):
             guidance=condition.extras.get("guidance"),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             txt_ids=condition.extras["places"],
-            img_ids=self.pipe._prepare_latent_ids(patches).to(x.device),
+            img_ids=self.remember(
+                (tuple(patches.shape), x.device), lambda: self.pipe._prepare_latent_ids(patches).to(x.device)
+            ),
             return_dict=False,
         )[0]
         unpacked: Tensor = self.pipe._unpatchify_latents(output.transpose(1, 2).reshape(patches.shape))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, Parametrisation, Prediction, predict
-from paintback.models.base import Model
 from paintback.models.diffusers.base import (
     Condition,
     PipelineDenoiser,
@@ -24,6 +23,7 @@ from paintback.models.diffusers.base import (
     parametrisation_of,
     schedule_of,
 )
+from paintback.models.diffusers.pipes import OfPipe
 from paintback.models.latent import LatentCodec
 from paintback.schedules import VP, Schedule, Time, from_scheduler
 
@@ -58,22 +58,22 @@ class PixelDenoiser(Denoiser):
 def run_unet(unet: Any, x: Tensor, time: Time, schedule: Schedule) -> Tensor:
     """The output of a `UNet2DModel` for x, its variance channels left out."""
     assert isinstance(schedule, VP)
-    clock = torch.tensor(time.t * schedule.num_train_timesteps - 1, dtype=torch.float32, device=x.device)
+    clock = x.new_full((), time.t * schedule.num_train_timesteps - 1, dtype=torch.float32)
     output: Tensor = unet(x.to(unet.dtype), clock, return_dict=False)[0]
     return output[:, : x.shape[1]].to(x.dtype)
 
 
 @dataclass(frozen=True)
-class PixelPipeline(Model):
+class PixelPipeline(OfPipe):
     """`DDPMPipeline` or `DDIMPipeline`.
 
     Attributes:
-        pipe: the pipeline.
         schedule: of its scheduler.
         parametrisation: of its network.
     """
 
-    pipe: Any = field(kw_only=True)
+    part: ClassVar[str] = "unet"
+
     schedule: Schedule = field(kw_only=True)
     parametrisation: Parametrisation = field(kw_only=True)
 
@@ -149,23 +149,19 @@ class VqCodec(LatentCodec):
 class LatentDiffusion(PipelineModel):
     """`LDMPipeline`: unconditional, in the latents of a VQ model."""
 
+    part: ClassVar[str] = "unet"
+
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
         codec = VqCodec(pipe.vqvae)
         config = pipe.unet.config
-        return cls(
-            name=name,
-            channels=3,
+        return cls.adapt(
+            pipe,
+            name,
+            of_noise=True,
             multiple=codec.factor * 2 ** (len(config.block_out_channels) - 1),
-            size=None,
             training_size=config.sample_size * codec.factor,
-            network=pipe.unet,
-            device=pipe.unet.device,
-            dtype=pipe.unet.dtype,
             codec=codec,
-            pipe=pipe,
-            schedule=schedule_of(pipe.scheduler, of_noise=True),
-            parametrisation=parametrisation_of(pipe.scheduler),
         )
 
     def denoiser(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, refuse
+from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, Statistics, refuse
 from paintback.models.diffusers.flow import FlowPipeline, embed_guidance, set_shifted, shift_of
 from paintback.models.diffusers.flux import true_cfg
 from paintback.models.latent import LatentCodec
@@ -40,16 +40,17 @@ class QwenCodec(LatentCodec):
         self.vae, self.factor = pipe.vae, int(pipe.vae_scale_factor)
         config = pipe.vae.config
         self.channels = int(config.z_dim)
-        self.mean = torch.tensor(config.latents_mean).reshape(1, -1, 1, 1)
-        self.std = torch.tensor(config.latents_std).reshape(1, -1, 1, 1)
+        self.statistics = Statistics(config.latents_mean, config.latents_std)
 
     def encode(self, picture: Tensor) -> Tensor:
         z = self.vae.encode(picture[:, :, None].to(self.vae.dtype)).latent_dist.mode()[:, :, 0].to(picture.dtype)
-        x: Tensor = (z - self.mean.to(z)) / self.std.to(z)
+        mean, std = self.statistics.like(z)
+        x: Tensor = (z - mean) / std
         return x
 
     def decode(self, x: Tensor) -> Tensor:
-        z = (x * self.std.to(x) + self.mean.to(x))[:, :, None].to(self.vae.dtype)
+        mean, std = self.statistics.like(x)
+        z = (x * std + mean)[:, :, None].to(self.vae.dtype)
         picture: Tensor = self.vae.decode(z, return_dict=False)[0][:, :, 0].to(x.dtype)
         return picture
 

@@ -19,9 +19,7 @@ from paintback.models.diffusers.base import (
     PipelineModel,
     Size,
     VaeCodec,
-    parametrisation_of,
     refuse,
-    schedule_of,
 )
 from paintback.models.diffusers.flow import together
 from paintback.schedules import VP, Time
@@ -33,24 +31,25 @@ __all__ = ["StableDiffusion", "StableDiffusionXL"]
 class StableDiffusion(PipelineModel):
     """`StableDiffusionPipeline`: 1.x and 2.x, noise or v, LCM's embedded guidance where the U-Net has it."""
 
+    part: ClassVar[str] = "unet"
     guidance_scale: ClassVar[float] = 7.5
 
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
         factor = int(pipe.vae_scale_factor)
-        return cls(
-            name=name,
-            channels=3,
+        taken, own = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+        if taken != own:
+            raise ValueError(
+                f"The U-Net of {name!r} takes {taken} channels, and {own} are expected (a model of pictures), or "
+                f"{2 * own + 1} (one that takes the mask, in an inpainting pipeline)."
+            )
+        return cls.adapt(
+            pipe,
+            name,
+            of_noise=True,
             multiple=factor,  # the U-Net takes sides that do not halve
-            size=None,
             training_size=_largest(pipe.unet.config.sample_size) * factor,
-            network=pipe.unet,
-            device=pipe._execution_device,
-            dtype=pipe.unet.dtype,
             codec=VaeCodec(pipe.vae, factor),
-            pipe=pipe,
-            schedule=schedule_of(pipe.scheduler, of_noise=True),
-            parametrisation=parametrisation_of(pipe.scheduler),
             distilled=pipe.unet.config.time_cond_proj_dim is not None,
         )
 
@@ -96,7 +95,7 @@ class StableDiffusion(PipelineModel):
         extras = dict(condition.extras)
         output: Tensor = self.pipe.unet(
             x.to(self.dtype),
-            torch.tensor(time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32, device=x.device),
+            x.new_full((), time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             timestep_cond=extras.pop("timestep_cond", None),
             added_cond_kwargs=extras or None,

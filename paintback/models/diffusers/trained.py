@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from paintback.models.base import Told
 from paintback.models.catalogue import TRAINED, Sampler
 from paintback.models.diffusers.base import Condition, copy_scheduler, refuse
+from paintback.models.diffusers.pipes import OfPipe
 from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.trained import Painting, Step, TrainedModel
 
@@ -38,14 +39,13 @@ EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds",
 
 
 @dataclass(frozen=True)
-class InpaintingPipeline(TrainedModel):
+class InpaintingPipeline(TrainedModel, OfPipe):
     """What the pipelines share. A subclass says what its pipeline takes.
 
     Attributes:
         embeddings: those that the pipeline takes in place of the text.
         takes_negative: whether it takes a negative prompt, that is, has classifier-free guidance.
         samples_mask: whether it sees of the mask one pixel of every latent cell.
-        pipe: the pipeline, which is the user's and is not changed.
         factor: pixels per latent cell along a side.
     """
 
@@ -53,7 +53,6 @@ class InpaintingPipeline(TrainedModel):
     takes_negative: ClassVar[bool] = True
     samples_mask: ClassVar[bool] = True
 
-    pipe: Any = field(kw_only=True)
     factor: int = field(kw_only=True)
 
     @classmethod
@@ -159,25 +158,20 @@ class InpaintingPipeline(TrainedModel):
             stopped=tell.stopped,
         )
 
-    def release(self) -> None:
-        """Lets the pipeline's offloading hooks take the modules back, also after an error."""
-        self.pipe.maybe_free_model_hooks()
-
 
 @dataclass(frozen=True)
 class StableDiffusionInpaint(InpaintingPipeline):
     """`StableDiffusionInpaintPipeline` with a U-Net of 9 channels: latents, mask, latents of the masked picture."""
 
+    part: ClassVar[str] = "unet"
     embeddings: ClassVar[tuple[str, ...]] = EMBEDDINGS[:2]
 
     @classmethod
+    def takes(cls, pipe: Any) -> bool:
+        return bool(pipe.unet.config.in_channels == 2 * pipe.vae.config.latent_channels + 1)
+
+    @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> InpaintingPipeline:
-        taken, own = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-        if taken != 2 * own + 1:
-            raise ValueError(
-                f"The U-Net of {name!r} takes {taken} channels and no mask; {2 * own + 1} are needed. "
-                "Load it as a text-to-image pipeline and choose a method."
-            )
         side, factor = pipe.unet.config.sample_size, int(pipe.vae_scale_factor)
         side = max(side) if isinstance(side, tuple | list) else int(side)
         return cls._make(pipe, name, pipe.unet, multiple=factor, training_size=side * factor)
@@ -203,11 +197,11 @@ class StableDiffusion3Inpaint(InpaintingPipeline):
     takes_batches: ClassVar[bool] = False
 
     @classmethod
+    def takes(cls, pipe: Any) -> bool:
+        return bool(getattr(getattr(pipe.controlnet, "config", None), "extra_conditioning_channels", 0))
+
+    @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> InpaintingPipeline:
-        if not getattr(getattr(pipe.controlnet, "config", None), "extra_conditioning_channels", 0):
-            raise ValueError(
-                f"The ControlNet of {name!r} takes no mask; a single one with an extra channel for the mask is needed."
-            )
         factor = int(pipe.vae_scale_factor)
         side = int(pipe.transformer.config.sample_size) * factor
         return cls._make(pipe, name, pipe.transformer, multiple=factor * int(pipe.patch_size), training_size=side)

@@ -24,9 +24,8 @@ from paintback.models.diffusers.base import (
     PipelineDenoiser,
     PipelineModel,
     Size,
-    parametrisation_of,
+    Statistics,
     refuse,
-    schedule_of,
 )
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
@@ -52,19 +51,20 @@ class WanCodec(LatentCodec):
         config = vae.config
         self.vae, self.channels = vae, int(config.z_dim)
         self.factor, self.frames = int(config.scale_factor_spatial), int(config.scale_factor_temporal)
-        self.mean = torch.tensor(config.latents_mean).reshape(1, -1, 1, 1, 1)
-        self.std = torch.tensor(config.latents_std).reshape(1, -1, 1, 1, 1)
+        self.statistics = Statistics(config.latents_mean, config.latents_std, 5)
 
     def encode(self, picture: Tensor) -> Tensor:
         if picture.ndim == 4:
             return self.encode(picture[:, :, None])[:, :, 0]
         z: Tensor = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mode().to(picture.dtype)
-        return (z - self.mean.to(z)) / self.std.to(z)
+        mean, std = self.statistics.like(z)
+        return (z - mean) / std
 
     def decode(self, x: Tensor) -> Tensor:
         if x.ndim == 4:
             return self.decode(x[:, :, None])[:, :, 0]
-        z = x * self.std.to(x) + self.mean.to(x)
+        mean, std = self.statistics.like(x)
+        z = x * std + mean
         picture: Tensor = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].to(x.dtype)
         return picture
 
@@ -116,20 +116,13 @@ class Wan(PipelineModel):
         network = pipe.transformer if pipe.transformer is not None else pipe.transformer_2
         codec = WanCodec(pipe.vae)
         side, frames = TRAINED.get(codec.factor, TRAINED[8])
-        return cls(
-            name=name,
-            channels=3,
+        return cls.adapt(
+            pipe,
+            name,
             multiple=codec.factor * math.lcm(*network.config.patch_size[1:]),
-            size=None,
             training_size=side,
             training_frames=frames,
-            network=network,
-            device=pipe._execution_device,
-            dtype=network.dtype,
             codec=codec,
-            pipe=pipe,
-            schedule=schedule_of(pipe.scheduler),
-            parametrisation=parametrisation_of(pipe.scheduler),
         )
 
     def encode_prompt(
@@ -179,12 +172,22 @@ class Wan(PipelineModel):
         ratio = self.pipe.config.boundary_ratio
         return ratio is not None and self.clock(time) < ratio * self.pipe.scheduler.config.num_train_timesteps
 
+    @property  # type: ignore[misc]
+    def network(self) -> torch.nn.Module:
+        """The transformer for high noise, or the only one that there is."""
+        return self.networks()[0]
+
+    @network.setter
+    def network(self, value: Any) -> None:
+        """The pipeline's own stays."""
+
     def networks(self) -> list[torch.nn.Module]:
         return [one for one in (self.pipe.transformer, self.pipe.transformer_2) if one is not None]
 
     @contextlib.contextmanager
     def cache(self, branch: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
+            network: Any
             for network in self.networks():
                 if getattr(network, "is_cache_enabled", False):
                     stack.enter_context(network.cache_context(branch))
@@ -195,7 +198,8 @@ class Wan(PipelineModel):
         if x.ndim == 4:
             return self.run(x[:, :, None], time, condition, size)[:, :, 0]
         network = self.pipe.transformer_2 if self.is_late(time) else self.pipe.transformer
-        t = torch.tensor(self.clock(time), device=x.device)
+        told = self.clock(time)
+        t = x.new_full((), told, dtype=torch.float32 if isinstance(told, float) else torch.int64)
         if self.pipe.config.expand_timesteps:
             # one time for every token: T' h/2 w/2
             t = (torch.ones(x.shape[2:], device=x.device)[:, ::2, ::2] * t).flatten().expand(len(x), -1)

@@ -1,0 +1,107 @@
+"""Which adapter a pipeline has: by its class, one that it derives from, or one whose components it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from paintback.models.catalogue import TRAINED
+from paintback.models.distilled import is_step_distilled, sampler_of
+
+if TYPE_CHECKING:
+    from paintback.models.base import Model
+
+__all__ = ["FAMILIES", "SIBLINGS", "from_pipe"]
+
+# class of the pipeline: module and class of its adapter
+FAMILIES: dict[str, tuple[str, str]] = {
+    "DDIMPipeline": ("pixel", "PixelPipeline"),
+    "DDPMPipeline": ("pixel", "PixelPipeline"),
+    "FluxFillPipeline": ("trained", "FluxFill"),
+    "Flux2KleinPipeline": ("flux2", "Flux2Klein"),
+    "Flux2Pipeline": ("flux2", "Flux2"),
+    "FluxPipeline": ("flux", "Flux"),
+    "HiDreamImagePipeline": ("hidream", "HiDreamImage"),
+    "LDMPipeline": ("pixel", "LatentDiffusion"),
+    "QwenImagePipeline": ("qwen_image", "QwenImage"),
+    "StableDiffusion3Pipeline": ("sd3", "StableDiffusion3"),
+    "StableDiffusion3ControlNetInpaintingPipeline": ("trained", "StableDiffusion3Inpaint"),
+    "StableDiffusionInpaintPipeline": ("trained", "StableDiffusionInpaint"),
+    "StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion"),
+    "StableDiffusionXLInpaintPipeline": ("trained", "StableDiffusionXLInpaint"),
+    "StableDiffusionXLPipeline": ("stable_diffusion", "StableDiffusionXL"),
+    "ZImagePipeline": ("z_image", "ZImage"),
+    "WanPipeline": ("wan", "Wan"),
+}
+# classes of the same components under another name; the rule for the others is `sibling`
+SIBLINGS = {
+    "LatentConsistencyModelPipeline": "StableDiffusionPipeline",
+    "LatentConsistencyModelImg2ImgPipeline": "StableDiffusionPipeline",
+}
+TASKS = re.compile(r"ControlNet|Img2Img|Inpaint(ing)?")
+
+
+def from_pipe(pipe: Any, *, name: str | None = None, step_distilled: bool | None = None) -> Model:
+    """The adapter of a loaded pipeline, which stays the user's: LoRA, dtype, devices and hooks as they are.
+
+    A class of one's own is taken for the one that it derives from. The classes of a family for other tasks (img2img,
+    inpainting without a mask as an input, ControlNet, LCM) are taken for its text-to-image class, whose components
+    they have: the methods of Paintback do that task.
+
+    Args:
+        pipe: a diffusers pipeline.
+        name: what to call it; by default where it was loaded from.
+        step_distilled: whether it was trained to paint in a few steps; None to go by its name, scheduler and LoRA.
+
+    Raises:
+        ValueError: for a pipeline of no known family.
+    """
+    model = _of_family(pipe, name or str(getattr(pipe, "name_or_path", "") or type(pipe).__name__))
+    few = is_step_distilled(model.name, pipe) if step_distilled is None else step_distilled
+    if not few or model.sampler.method == TRAINED:
+        return model
+    return dataclasses.replace(model, step_distilled=True, sampler=sampler_of(model.name, pipe))
+
+
+def _of_family(pipe: Any, label: str) -> Model:
+    for own in (one.__name__ for one in type(pipe).__mro__):
+        adapter = _adapter(own)
+        if adapter is not None and adapter.takes(pipe):
+            model: Model = adapter.from_pipe(pipe, label)
+            return model
+        base = sibling(own)
+        adapter = _adapter(base) if base != own else None
+        if adapter is not None:
+            import diffusers
+
+            made: Model = adapter.of(pipe, rebuilt(pipe, getattr(diffusers, base)), label)
+            return made
+    raise ValueError(f"There is no adapter for {type(pipe).__name__}; there are for {', '.join(sorted(FAMILIES))}.")
+
+
+def sibling(name: str) -> str:
+    """The text-to-image class of a family, by the name of its class for another task."""
+    return SIBLINGS.get(name, TASKS.sub("", name))
+
+
+def rebuilt(pipe: Any, kind: type[Any]) -> Any:
+    """A pipeline of another class with the same components and settings; the given one is left alone."""
+    has = {**dict(pipe.config), **pipe.components}
+    wanted = inspect.signature(kind.__init__).parameters.values()
+    given = {one.name: has[one.name] for one in wanted if one.name in has}
+    missing = [one.name for one in wanted if one.name not in has and one.default is one.empty and one.name != "self"]
+    made = kind(**given, **dict.fromkeys(missing))
+    for entry in ("_progress_bar_config",):
+        if hasattr(pipe, entry):
+            setattr(made, entry, getattr(pipe, entry))
+    return made
+
+
+def _adapter(kind: str) -> Any:
+    if kind not in FAMILIES:
+        return None
+    module, adapter = FAMILIES[kind]
+    return getattr(importlib.import_module(f"paintback.models.diffusers.{module}"), adapter)
