@@ -39,12 +39,12 @@ def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
     Raises:
         ValueError: for a model or device that cannot be used.
     """
-    loaded: dict[tuple[str, str | None, str | None], tuple[Inpainter, list[Speed]]] = {}
+    loaded: dict[tuple[str | None, ...], tuple[Inpainter, list[Speed]]] = {}
     for task in tasks:
         if task.request is None:
             yield Planned(task.name, error=task.error)
             continue
-        place = (task.request.model, task.request.device, task.request.dtype)
+        place = (task.request.model, task.request.device, task.request.dtype, task.request.offload)
         if place not in loaded:
             loaded[place] = load(task.request), []
         inpainter, speeds = loaded[place]

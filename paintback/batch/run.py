@@ -252,7 +252,8 @@ def _with_threads(tasks: list[Task], engine: Engine) -> list[Task]:
 
 def _place(task: Task) -> str:
     assert task.request is not None
-    return json.dumps([task.request.model, task.request.device, task.request.dtype, task.request.threads])
+    own = task.request
+    return json.dumps([own.model, own.device, own.dtype, own.offload, own.threads])
 
 
 def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tuple[Request, list[Chunk]]]:

@@ -126,6 +126,8 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ValueError | FileNotFoundError):
         return text or f"{type(error).__name__}.", 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if text.startswith("The memory of"):
+            return text, 1
         return "out of memory; make the picture or the hole smaller, or choose another --device.", 1
     name = type(error).__name__
     return f"{name}: {text or 'no message'} (PAINTBACK_DEBUG=1 shows where).", 1

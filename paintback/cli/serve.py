@@ -63,6 +63,12 @@ def _bind(host: str, port: int) -> socket.socket:
 )
 @click.option("--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Jobs that run at once.")
 @click.option("--device", help="cpu, cuda, mps.  [default: cuda where there is one]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the networks.")
+@click.option(
+    "--offload",
+    type=click.Choice(["none", "model", "group", "sequential"]),
+    help="Which modules of pipelines wait in the host's memory.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option("--token", envvar="PAINTBACK_TOKEN", help="What requests have to show.  [default: random; none at home]")
 @click.option("--allow-host", "names", multiple=True, metavar="NAME", help="A name that this server goes by.")
@@ -114,7 +120,10 @@ def serve(
         days=most["keep_days"],
     )
     hosts = LOOPBACK | {name.lower() for name in names} | ({host.lower()} - {"0.0.0.0", "::"})
-    config = Config(data or _state(), offers(given), limits, frozenset(hosts), token, workers, device, threads)
+    own = frozenset(hosts)
+    config = Config(
+        data or _state(), offers(given), limits, own, token, workers, device, threads, most["dtype"], most["offload"]
+    )
     sock = _bind(host, port)
     try:
         app = make_app(config)

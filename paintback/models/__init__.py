@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Card", "ModelEntry", "catalogue", "entries", "find", "load"]
 
 
-def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
+def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: Any) -> Model:
     """Loads a model by name.
 
     Args:
@@ -22,16 +22,21 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
             its id on the Hub ("owner/name").
         device: a torch device or its name; None chooses.
         dtype: a torch dtype; None for the family's own.
+        options: of pipelines alone: `offload`, `variant`, `quantization_config`, and more of `from_pretrained`.
 
     Raises:
-        ValueError: if there is no such model.
+        ValueError: if there is no such model, or it is no pipeline and takes no such option.
     """
     from paintback.models.checkpoints import load_checkpoint
+
+    options = {key: value for key, value in options.items() if value is not None and (key, value) != ("offload", "none")}
 
     if (entry := entries().get(str(name))) is not None:
         return _plugged(str(name), entry, device, dtype)
 
     card = find(str(name))
+    if options and (card is not None or Path(name).is_file()):
+        raise ValueError(f"The model {str(name)!r} is no pipeline of diffusers and takes no {', '.join(options)}.")
     path = Path(name) if card is None else card.weights
     if path.suffix == ".safetensors" and path.is_file() and family(path) == OWN_PICTURE:
         from paintback.models.own_picture import load_own_picture
@@ -46,7 +51,7 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None) -> Model:
     if (path / "model_index.json").is_file() or (not path.exists() and str(name).count("/") == 1):
         from paintback.models.diffusers import load_pipeline
 
-        return load_pipeline(name, device=device, dtype=dtype)
+        return load_pipeline(name, device=device, dtype=dtype, **options)
     names = ", ".join([*(card.name for card in catalogue()), *entries()])
     raise ValueError(
         f"There is no model {str(name)!r}; give one of {names}, the path of your own weights (.safetensors), or a "

@@ -96,7 +96,12 @@ Device = Annotated[
 ]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
-    Field(description="Of the network; none for the model's own."),
+    Field(description="Of the network; none for the model's own, on CUDA bfloat16 or float16 for pipelines."),
+    Ask("machine", where=frozenset({"cli"})),
+]
+Offloading = Annotated[
+    Literal["none", "model", "group", "sequential"] | None,
+    Field(description="Which modules of a pipeline wait in the host's memory; none of them where this is left out."),
     Ask("machine", where=frozenset({"cli"})),
 ]
 Threads = Annotated[
@@ -290,6 +295,7 @@ class Request(Asked):
     ] = 17
     device: Device = None
     dtype: Dtype = None
+    offload: Offloading = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012
@@ -361,6 +367,7 @@ class SuperresRequest(Asked):
     ] = None
     device: Device = None
     dtype: Dtype = None
+    offload: Offloading = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012
@@ -383,6 +390,7 @@ class LayersRequest(Asked):
     guidance: Guidance = None
     device: Device = None
     dtype: Dtype = None
+    offload: Offloading = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ class Session:
         progress: keywords for tqdm.
         step: told of every step; returning True stops. Where it has a method
             `expect`, that is told of their number.
+        together: whether a step of the method decodes too, so that offloading must leave network and decoder together.
 
     Attributes:
         generators: one, or a list of one for each result.
@@ -63,6 +65,7 @@ class Session:
         steps: int | None = None,
         progress: Mapping[str, Any] | None = None,
         step: Step | None = None,
+        together: bool = False,
     ) -> None:
         self._began = time.perf_counter()
         self.model, self.label = model, label
@@ -74,10 +77,12 @@ class Session:
         self.peak_memory_bytes: int | None = None
         self._told, self._memory, self._steps = step, PeakMemory(model.device), steps
         self._expects = getattr(step, "expect", None)
+        self._together = model.together() if together else contextlib.nullcontext()
         self._bar_options = {"unit": "step", "leave": False, "desc": label, "total": steps, **(progress or {})}
 
     def __enter__(self) -> Session:
         self._memory.__enter__()
+        self._together.__enter__()
         self._bar = tqdm(**self._bar_options)
         if self._steps is not None:
             self.expect(self._steps)
@@ -87,11 +92,14 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._together.__exit__(kind, error, trace)
             self.model.release()
         finally:
             self._bar.close()
             self._memory.__exit__(kind, error, trace)
             self.seconds, self.peak_memory_bytes = time.perf_counter() - self._began, self._memory.bytes
+        if isinstance(error, torch.OutOfMemoryError):
+            raise MemoryError(out_of_memory(self.model)) from error
 
     def step(self, index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:
         """One step was done; True stops, this run and those to come."""
@@ -115,6 +123,16 @@ class Session:
         self.evaluations += result.evaluations * times
         self.vjps += result.vjps * times
         self.stopped |= result.stopped
+
+
+def out_of_memory(model: Model) -> str:
+    """One sentence on a device whose memory did not do: what fits."""
+    fits = ["fewer answers or pictures at a time", "a smaller height and width"]
+    if any(module.dtype == torch.float32 for module in model.networks() if hasattr(module, "dtype")):
+        fits.insert(0, "torch_dtype=torch.bfloat16")
+    if hasattr(model, "pipe"):
+        fits.insert(0, 'offload="model"')
+    return f"The memory of {model.device} did not do for {model.name!r}; what needs less: {', '.join(fits)}."
 
 
 def seeded(generator: Generator, count: int) -> torch.Generator | Sequence[torch.Generator] | None:

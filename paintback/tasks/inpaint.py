@@ -86,6 +86,9 @@ class Inpainter:
         *,
         device: Any = None,
         torch_dtype: torch.dtype | None = None,
+        offload: Literal["none", "model", "group", "sequential"] | None = None,
+        variant: str | None = None,
+        quantization_config: Any = None,
         channels_last: bool = False,
         compile: bool = False,
         gradient_checkpointing: bool = False,
@@ -95,15 +98,26 @@ class Inpainter:
         Args:
             name: an embedded model's name, the path of one's own weights, or a diffusers pipeline's folder or Hub id.
             device: a torch device; None chooses.
-            torch_dtype: of the network.
+            torch_dtype: of the network; None for float32, and for a pipeline on CUDA bfloat16, or float16 before Ampere.
+            offload: of a pipeline: which modules wait in the host's memory, "none", "model" (all but the one that
+                runs), "group" or "sequential" (all but the layers that run; no gradients).
+            variant: of a pipeline's files, such as "fp16".
+            quantization_config: diffusers' own, handed through.
             channels_last: memory format of the network, for convolutional ones.
             compile: the network by torch.compile, when it first runs.
             gradient_checkpointing: of a pipeline's network: methods with gradients take less memory and more time.
 
         Raises:
-            ValueError: if there is no such model, or it does not take an option.
+            ValueError: if there is no such model, it does not take an option, or its weights do not fit the device.
         """
-        model = models.load(name, device=device, dtype=torch_dtype)
+        model = models.load(
+            name,
+            device=device,
+            dtype=torch_dtype,
+            offload=offload,
+            variant=variant,
+            quantization_config=quantization_config,
+        )
         prepare_network(
             model, channels_last=channels_last, compile=compile, gradient_checkpointing=gradient_checkpointing
         )
@@ -133,6 +147,7 @@ class Inpainter:
         config: str | Path | None = None,
         device: Any = None,
         torch_dtype: torch.dtype | None = None,
+        offload: Literal["none", "model", "group", "sequential"] = "none",
     ) -> Inpainter:
         """Loads one checkpoint file of a diffusers family.
 
@@ -140,14 +155,15 @@ class Inpainter:
             path: .safetensors or .ckpt.
             config: the folder or Hub id of a pipeline of the same architecture; None looks it up on the Hub.
             device: a torch device; None chooses.
-            torch_dtype: of the network.
+            torch_dtype: as for `from_pretrained`.
+            offload: likewise.
 
         Raises:
             ValueError: if it cannot be read.
         """
         from paintback.models.diffusers import load_single_file
 
-        return cls(load_single_file(path, config=config, device=device, dtype=torch_dtype))
+        return cls(load_single_file(path, config=config, device=device, dtype=torch_dtype, offload=offload))
 
     @classmethod
     def from_network(
@@ -303,7 +319,10 @@ class Inpainter:
             return self.interrupt
 
         label, answers = str(call.request.method), len(call.sheets) * count
-        with Session(self.model, label, call.generator, answers, progress=self._progress, step=step) as session:
+        together = call.recipe.method is not None and call.recipe.method.decodes
+        with Session(
+            self.model, label, call.generator, answers, progress=self._progress, step=step, together=together
+        ) as session:
             work = self._lay_out(call, not isinstance(session.generators, torch.Generator), options)
             session.expect(sum(batch.plan.steps for batch in work))
             warn_of_width(self.model, (batch.plan for batch in work), self._warned)
@@ -353,14 +372,20 @@ class Inpainter:
             ValueError: for what a call would refuse.
         """
         call = self._read(image, mask_image, prompt, options)
-        (batch,) = self._lay_out(call, not isinstance(call.generator, torch.Generator), options)
+        try:
+            (batch,) = self._lay_out(call, not isinstance(call.generator, torch.Generator), options)
+        finally:
+            self.model.release()
         return batch.plan
 
     def speed(self, plan: Plan, prompt: str | None = None) -> Speed | None:
         """Times a few evaluations of the sizes in a plan, for `plan.seconds`; None for a model that takes the mask."""
         if self.model.sampler.method == TRAINED:
             return None
-        return measure_speed(self.model, lambda size: self.model.denoiser_at(size, Told(prompt)), plan)
+        try:
+            return measure_speed(self.model, lambda size: self.model.denoiser_at(size, Told(prompt)), plan)
+        finally:
+            self.model.release()
 
     def sizes(self, image: Any, mask_image: Any = None, **options: Unpack[Options]) -> Sizes:
         """How a picture is cut into crops: pictures of equal sizes can be painted in one batch.

@@ -142,7 +142,10 @@ def inpaint_video(
     progress = {"disable": None if progress_bar else True}
     step: Any = callback  # every method here predicts
     windows = []
-    with Session(opened, str(request.method), generator, progress=progress, step=step) as session:
+    together = recipe.method is not None and recipe.method.decodes
+    with Session(
+        opened, str(request.method), generator, progress=progress, step=step, together=together
+    ) as session:
         drawn = draw_generators(session.generators, 1, recipe.draws)
         spans = painting.with_holes(spans)
         for start, stop in spans:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from paintback.models.catalogue import catalogue, entries, recommended, takes_mask
 
@@ -81,6 +82,8 @@ class Config:
         workers: jobs that run at once.
         device: torch device for all models, or None.
         threads: CPU threads of torch, or None.
+        dtype: of the networks, by torch's name, or None for the models' own.
+        offload: of pipelines, see `Inpainter.from_pretrained`, or None.
     """
 
     data: Path
@@ -91,6 +94,8 @@ class Config:
     workers: int = 1
     device: str | None = None
     threads: int | None = None
+    dtype: str | None = None
+    offload: Literal["none", "model", "group", "sequential"] | None = None
 
 
 def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:

@@ -286,6 +286,7 @@ class Worker(threading.Thread):
         """The model of an offer; the last ones stay loaded."""
         import torch
 
+        from paintback.models.catalogue import find
         from paintback.tasks.inpaint import Inpainter
 
         if model not in self._loaded:
@@ -297,7 +298,14 @@ class Worker(threading.Thread):
                 raise ValueError(
                     f"There is no device {self.config.device!r}; start the server with cpu, cuda, cuda:1 or mps."
                 ) from None
-            self._loaded[model] = Inpainter.from_pretrained(self.config.models[model].source, device=device)
+            source, offload = self.config.models[model].source, self.config.offload
+            pipeline = find(source) is None and not Path(source).is_file()  # the shipped ones have nothing to offload
+            self._loaded[model] = Inpainter.from_pretrained(
+                source,
+                device=device,
+                torch_dtype=None if self.config.dtype is None else getattr(torch, self.config.dtype),
+                offload=offload if pipeline else None,
+            )
         self._loaded.move_to_end(model)
         return self._loaded[model]
 
