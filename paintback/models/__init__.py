@@ -29,7 +29,9 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: 
     """
     from paintback.models.checkpoints import load_checkpoint
 
-    options = {key: value for key, value in options.items() if value is not None and (key, value) != ("offload", "none")}
+    options = {
+        key: value for key, value in options.items() if value is not None and (key, value) != ("offload", "none")
+    }
 
     if (entry := entries().get(str(name))) is not None:
         return _plugged(str(name), entry, device, dtype)

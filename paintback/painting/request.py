@@ -119,6 +119,17 @@ Embedding = Annotated[
     Ask("record", where=frozenset({"python"})),
 ]
 
+Told = Annotated[
+    SkipJsonSchema[Any],
+    Field(exclude=True, description="For pipelines that have it, as diffusers does."),
+    Ask("record", where=frozenset({"python"})),
+]
+Other = Annotated[
+    str | None,
+    Field(max_length=10_000, description="For a pipeline's further text encoder; none for the same as the first."),
+    Ask("advanced", where=frozenset({"python", "cli"})),
+]
+
 
 class Request(Asked):
     """One wish: what is to be painted, and how.
@@ -253,6 +264,25 @@ class Request(Asked):
         ),
         Ask("advanced", flag="--true-cfg"),
     ] = None
+    prompt_2: Other = None
+    prompt_3: Other = None
+    negative_prompt_2: Other = None
+    negative_prompt_3: Other = None
+    clip_skip: Annotated[
+        int | None,
+        Field(ge=0, le=100, description="Last layers of CLIP that are left out; none for the pipeline's own."),
+        Ask("advanced", where=frozenset({"python", "cli"})),
+    ] = None
+    max_sequence_length: Annotated[
+        int | None,
+        Field(ge=1, le=10_000, description="Tokens of a prompt; none for the pipeline's own."),
+        Ask("advanced", where=frozenset({"python", "cli"})),
+    ] = None
+    guidance_rescale: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="Share of the guided output that is scaled to the deviation without guidance."),
+        Ask("advanced", where=frozenset({"python", "cli"})),
+    ] = None
     padding: Annotated[
         int | None,
         Field(
@@ -303,6 +333,19 @@ class Request(Asked):
     negative_prompt_embeds: Embedding = None
     pooled_prompt_embeds: Embedding = None
     negative_pooled_prompt_embeds: Embedding = None
+    prompt_embeds_mask: Embedding = None
+    negative_prompt_embeds_mask: Embedding = None
+    prompt_embeds_t5: Embedding = None
+    negative_prompt_embeds_t5: Embedding = None
+    prompt_embeds_llama3: Embedding = None
+    negative_prompt_embeds_llama3: Embedding = None
+    cross_attention_kwargs: Told = None
+    joint_attention_kwargs: Told = None
+    attention_kwargs: Told = None
+    skip_guidance_layers: Told = None
+    skip_layer_guidance_scale: Told = None
+    skip_layer_guidance_start: Told = None
+    skip_layer_guidance_stop: Told = None
 
     @field_validator("timesteps", "sigmas", "grid", mode="before")
     @classmethod

@@ -98,7 +98,8 @@ class Inpainter:
         Args:
             name: an embedded model's name, the path of one's own weights, or a diffusers pipeline's folder or Hub id.
             device: a torch device; None chooses.
-            torch_dtype: of the network; None for float32, and for a pipeline on CUDA bfloat16, or float16 before Ampere.
+            torch_dtype: of the network; None for float32, and for a pipeline on CUDA half precision (bfloat16, float16
+                before Ampere).
             offload: of a pipeline: which modules wait in the host's memory, "none", "model" (all but the one that
                 runs), "group" or "sequential" (all but the layers that run; no gradients).
             variant: of a pipeline's files, such as "fp16".

@@ -36,45 +36,49 @@ __all__ = [
     "to_settings",
 ]
 
-# What a pipeline takes beside the text; the first is a number, the others tensors that only Python hands over.
-EMBEDDINGS = (
+# What a pipeline takes beside the text: settings that are recorded, and what only Python hands over.
+WORDS = (
     "true_cfg_scale",
-    "prompt_embeds",
-    "negative_prompt_embeds",
-    "pooled_prompt_embeds",
-    "negative_pooled_prompt_embeds",
+    "prompt_2",
+    "prompt_3",
+    "negative_prompt_2",
+    "negative_prompt_3",
+    "clip_skip",
+    "max_sequence_length",
+    "guidance_rescale",
 )
+HANDED = tuple(one.name for one in options(Request) if one.group == "record" and "python" in one.where)
+EMBEDDINGS = WORDS + HANDED
 A = TypeVar("A", bound=Asked)
 
 CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
 """Keywords with their defaults that are of a call and no part of what is asked."""
 
+_CONTROL = "no ControlNet is asked; its pipeline is taken for the text-to-image one of its family"
 _SIZES = "the sizes are told as they are"
-_PIPE = "set it on the pipeline before Inpainter.from_pipe takes it"
 ELSEWHERE = {
     "aesthetic_score": "no refiner is run",
-    "attention_kwargs": _PIPE,
     "callback": "callback_on_step_end is called after every step",
     "callback_on_step_end_tensor_inputs": "callback_on_step_end always gets latents and x0",
     "callback_steps": "callback_on_step_end is called after every step",
-    "clip_skip": "encode the prompt with it and give prompt_embeds",
-    "cross_attention_kwargs": _PIPE,
+    "cfg_normalization": "guidance is the plain mix of both predictions; lower guidance_scale",
+    "cfg_truncation": "guidance is on in every step; lower guidance_scale",
+    "control_guidance_end": _CONTROL,
+    "control_guidance_start": _CONTROL,
+    "control_image": _CONTROL,
+    "control_mask": _CONTROL,
+    "control_mode": _CONTROL,
+    "controlnet_conditioning_scale": _CONTROL,
     "crops_coords_top_left": _SIZES,
     "denoising_end": "a picture is painted to its end",
     "denoising_start": "strength says how much of the noise is put on the picture",
     "eta": 'give it to a method that has one, as method="ding" with fields={"eta": ...}',
-    "guidance_rescale": "guidance is the plain mix of both predictions; lower guidance_scale",
     "ip_adapter_image": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
     "ip_adapter_image_embeds": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
-    "joint_attention_kwargs": _PIPE,
     "latents": "the noise is drawn by generator",
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
-    "max_sequence_length": "encode the prompt with it and give prompt_embeds",
     "mu": "the shift of the times is worked out from the picture's size",
     "original_size": _SIZES,
-    "prompt_2": "all text encoders read prompt; for others give prompt_embeds",
-    "prompt_3": "all text encoders read prompt; for others give prompt_embeds",
-    "prompt_embeds_mask": "embeddings are taken without padding; cut it off prompt_embeds",
     "return_dict": "what comes back is always an Output",
     "seed": "give generator, which also takes a seed",
     "target_size": _SIZES,
@@ -114,10 +118,31 @@ class Options(TypedDict, total=False):
         match_colour: brings the colours of what a model with a VAE paints to those around the hole.
         leaky_encoding: encodes the picture with what the mask hides, as some papers' code does; the model then knows
             what it should not.
+        prompt_2: for a pipeline's second text encoder; None for `prompt`.
+        prompt_3: likewise, the third.
+        negative_prompt_2: likewise, for `negative_prompt`.
+        negative_prompt_3: likewise.
+        clip_skip: last layers of CLIP that are left out.
+        max_sequence_length: tokens of a prompt.
+        guidance_rescale: share of the guided output that is scaled to the deviation without guidance, for Stable
+            Diffusion and SDXL.
         prompt_embeds: in place of the text, as the model's pipeline makes it.
         negative_prompt_embeds: likewise.
         pooled_prompt_embeds: likewise.
         negative_pooled_prompt_embeds: likewise.
+        prompt_embeds_mask: of Qwen-Image, beside its embeddings.
+        negative_prompt_embeds_mask: likewise.
+        prompt_embeds_t5: of HiDream, likewise.
+        negative_prompt_embeds_t5: likewise.
+        prompt_embeds_llama3: of HiDream, likewise.
+        negative_prompt_embeds_llama3: likewise.
+        cross_attention_kwargs: what Stable Diffusion's and SDXL's attention layers are told, such as LoRA's scale.
+        joint_attention_kwargs: the same, of SD 3 and FLUX.1.
+        attention_kwargs: the same, of FLUX.2, Qwen-Image, HiDream and Wan.
+        skip_guidance_layers: of SD 3.5: layers that are left out of what guidance moves away from.
+        skip_layer_guidance_scale: likewise; 2.8 by default.
+        skip_layer_guidance_start: likewise, share of the steps; .01 by default.
+        skip_layer_guidance_stop: likewise; .2 by default.
         generator: one for all, a list of one per output picture, or the first one's seed; None seeds from the
             operating system.
         batch_size: pictures that are painted in one batch, where their crops have the same sizes (see
@@ -152,10 +177,30 @@ class Options(TypedDict, total=False):
     latent_mask: LatentPolicy
     match_colour: bool
     leaky_encoding: bool
+    prompt_2: str | None
+    prompt_3: str | None
+    negative_prompt_2: str | None
+    negative_prompt_3: str | None
+    clip_skip: int | None
+    max_sequence_length: int | None
+    guidance_rescale: float | None
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
     pooled_prompt_embeds: Tensor | None
     negative_pooled_prompt_embeds: Tensor | None
+    prompt_embeds_mask: Tensor | None
+    negative_prompt_embeds_mask: Tensor | None
+    prompt_embeds_t5: Tensor | None
+    negative_prompt_embeds_t5: Tensor | None
+    prompt_embeds_llama3: Tensor | None
+    negative_prompt_embeds_llama3: Tensor | None
+    cross_attention_kwargs: Mapping[str, Any] | None
+    joint_attention_kwargs: Mapping[str, Any] | None
+    attention_kwargs: Mapping[str, Any] | None
+    skip_guidance_layers: Sequence[int] | None
+    skip_layer_guidance_scale: float | None
+    skip_layer_guidance_start: float | None
+    skip_layer_guidance_stop: float | None
     generator: Generator
     batch_size: int
     callback_on_step_end: Callable[[Any, int, float, dict[str, Any]], Any] | None
@@ -289,7 +334,7 @@ def to_settings(model: Model, request: Request, *, clips: bool = False) -> dict[
         request: as it was settled.
         clips: whether those of clips are among them.
     """
-    names = {name: own for name, own in keywords(clips=clips).items() if own not in EMBEDDINGS[1:]}
+    names = {name: own for name, own in keywords(clips=clips).items() if own not in HANDED}
     values = {name: getattr(request, own) for name, own in names.items()}
     return {"model": model.name, **values, "outpaint": list(request.outpaint)}
 

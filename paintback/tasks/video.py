@@ -143,9 +143,7 @@ def inpaint_video(
     step: Any = callback  # every method here predicts
     windows = []
     together = recipe.method is not None and recipe.method.decodes
-    with Session(
-        opened, str(request.method), generator, progress=progress, step=step, together=together
-    ) as session:
+    with Session(opened, str(request.method), generator, progress=progress, step=step, together=together) as session:
         drawn = draw_generators(session.generators, 1, recipe.draws)
         spans = painting.with_holes(spans)
         for start, stop in spans:

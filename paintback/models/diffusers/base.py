@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -24,6 +25,13 @@ __all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "Statistics", "VaeC
 
 Size = tuple[int, ...]
 CACHED = 16  # prompts whose embeddings are kept
+WORDS = (
+    *(f"{negative}prompt_{number}" for negative in ("", "negative_") for number in (2, 3, 4)),
+    "clip_skip",
+    "max_sequence_length",
+)
+"""What pipelines take beside a text and its embeddings, and read the text by."""
+ATTENTION = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,17 @@ class Condition:
     Attributes:
         embeds: (1 or B, L, D), the text itself.
         extras: whatever else goes with it, (1 or B, ...) each.
+        options: what the network is called with besides, whatever the rows.
     """
 
     embeds: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self, count: int) -> Condition:
         """Brought to a number of rows, those of a sample next to each other."""
-        return Condition(_rows(self.embeds, count), {name: _rows(value, count) for name, value in self.extras.items()})
+        extras = {name: _rows(value, count) for name, value in self.extras.items()}
+        return Condition(_rows(self.embeds, count), extras, self.options)
 
     @staticmethod
     def cat(conditions: list[Condition]) -> Condition:
@@ -49,6 +60,7 @@ class Condition:
         return Condition(
             torch.cat([one.embeds for one in conditions]),
             {name: torch.cat([one.extras[name] for one in conditions]) for name in first.extras},
+            first.options,
         )
 
 
@@ -220,6 +232,9 @@ class PipelineDenoiser(Denoiser):
         conditional: the prompt, or None for a model without one.
         unconditional: the empty or negative prompt, where there is guidance.
         guidance_scale: w in unconditional + w (conditional - unconditional).
+
+    Attributes:
+        rescale: diffusers' guidance_rescale.
     """
 
     def __init__(
@@ -233,6 +248,7 @@ class PipelineDenoiser(Denoiser):
         super().__init__(model.schedule)
         self.model, self.size, self.codec, self.shape = model, size, model.codec, model.codec.shape(size)
         self.conditional, self.unconditional, self.guidance_scale = conditional, unconditional, guidance_scale
+        self.rescale = 0.0
         self.condition = None if conditional is None else conditional.embeds
         self.step_distilled = model.step_distilled
 
@@ -253,10 +269,17 @@ class PipelineDenoiser(Denoiser):
         conditional, unconditional = (predict(kind, output, x, time) for output in (upper, lower))
 
         def own(conditional: Prediction, unconditional: Prediction, scale: float) -> Prediction:
-            return self.model.mix(conditional, unconditional, scale, time)
+            mixed = self.model.mix(conditional, unconditional, scale, time)
+            if not self.rescale:
+                return mixed
+            return rescaled(kind, mixed, conditional, self.rescale, time)
 
         pair = Prediction(conditional.x0, conditional.x1, conditional, unconditional, mix=own)
-        return replace(pair.guided(self.guidance_scale), rows=2 * rows)
+        return self.adjusted(replace(pair.guided(self.guidance_scale), rows=2 * rows), x, time)
+
+    def adjusted(self, guided: Prediction, x: Tensor, time: Time) -> Prediction:
+        """What a family adds to the guided prediction."""
+        return guided
 
     def _run(self, x: Tensor, time: Time, condition: Condition | None, branch: str = "cond") -> Tensor:
         with self.model.cache(branch):
@@ -280,7 +303,7 @@ class PipelineDenoiser(Denoiser):
     def with_condition(self, condition: Tensor) -> Denoiser:
         assert self.conditional is not None
         other = copy.copy(self)
-        other.conditional, other.condition = Condition(condition, self.conditional.extras), condition
+        other.conditional, other.condition = replace(self.conditional, embeds=condition), condition
         return other
 
 
@@ -291,10 +314,14 @@ class PipelineModel(LatentModel, OfPipe):
     Attributes:
         guidance: "batch" where the pipeline puts both halves of guidance into one batch, "calls" where it makes two.
         guidance_scale: that the pipeline has by default.
+        attention: the keyword that its attention layers are told by, as the pipeline and as the network call it.
+        rescales: whether it knows guidance_rescale.
     """
 
     guidance: ClassVar[Literal["batch", "calls"]] = "batch"
     guidance_scale: ClassVar[float] = 1.0
+    attention: ClassVar[tuple[str, str] | None] = None
+    rescales: ClassVar[bool] = False
 
     schedule: Schedule = field(kw_only=True)
     parametrisation: Parametrisation = field(kw_only=True)
@@ -379,13 +406,41 @@ class PipelineModel(LatentModel, OfPipe):
         check_told(self.name, self.network, prompt, negative_prompt, given)
         own = 1.0 if self.step_distilled else self.guidance_scale
         scale = own if guidance_scale is None else float(guidance_scale)
+        rescale, attention = self._settings(given)
         told = prompt is not None or negative_prompt is not None or bool(given)
         guided = scale > 1 and told
         conditional, unconditional = self._encode(prompt or "", negative_prompt, guided, given)
         check_widths(self.name, self.network, given)
-        conditional = self.at_size(conditional, size)
-        unconditional = None if unconditional is None else self.at_size(unconditional, size)
-        return PipelineDenoiser(self, size, conditional, unconditional, scale)
+        under, without = (
+            None if one is None else replace(self.at_size(one, size), options=attention)
+            for one in (conditional, unconditional)
+        )
+        made = PipelineDenoiser(self, size, under, without, scale)
+        made.rescale = rescale
+        return made
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the pipeline's own `encode_prompt` takes beside the text."""
+        taken = inspect.signature(self.pipe.encode_prompt).parameters
+        return tuple(name for name in WORDS if name.removeprefix("negative_") in taken)
+
+    def _settings(self, given: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        """Takes what is no text out of what is given: guidance_rescale, and what the attention layers are told.
+
+        Raises:
+            ValueError: for what this family does not have.
+        """
+        rescale, options = given.pop("guidance_rescale", None), {}
+        if rescale and not self.rescales:
+            raise ValueError(f"The model {self.name!r} knows no guidance_rescale; lower guidance_scale.")
+        for name in ATTENTION:
+            if name in given:
+                if self.attention is None or self.attention[0] != name:
+                    own = "nothing of the kind" if self.attention is None else self.attention[0]
+                    raise ValueError(f"The model {self.name!r} takes no {name}; its pipeline takes {own}.")
+                options[self.attention[1]] = given.pop(name)
+        return float(rescale or 0.0), options
 
     def remember(self, key: tuple[Any, ...], make: Callable[[], Tensor]) -> Tensor:
         """What `make` makes, once for a key: what a network is told anew at every look and is always the same."""
@@ -400,14 +455,43 @@ class PipelineModel(LatentModel, OfPipe):
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
         """`encode_prompt`, remembered for texts while the text encoders are what they were."""
-        if embeddings:
+        if set(embeddings) - set(WORDS):
             return self.encode_prompt(prompt, negative_prompt, guided, embeddings)
-        key = (prompt, negative_prompt, guided, encoders_state(self.pipe))
+        key = (prompt, negative_prompt, guided, *sorted(embeddings.items()), encoders_state(self.pipe))
         if key not in self._prompts:
             if len(self._prompts) >= CACHED:
                 self._prompts.pop(next(iter(self._prompts)))
-            self._prompts[key] = self.encode_prompt(prompt, negative_prompt, guided, {})
+            self._prompts[key] = self.encode_prompt(prompt, negative_prompt, guided, embeddings)
         return self._prompts[key]
+
+
+def rescaled(kind: Parametrisation, mixed: Prediction, conditional: Prediction, share: float, time: Time) -> Prediction:
+    """The guided output with a share of it scaled to the conditional one's deviation.
+
+    Reference: Lin et al. 2024, Common Diffusion Noise Schedules and Sample Steps are Flawed, arXiv:2305.08891.
+
+    Args:
+        kind: of the network's output.
+        mixed: guided prediction.
+        conditional: of the pair.
+        share: diffusers' guidance_rescale.
+        time: of both.
+    """
+
+    def output(one: Prediction) -> Tensor:
+        if kind == "eps":
+            return one.x1
+        return (
+            time.alpha * one.x1 - time.sigma * one.x0 if kind == "v" else one.x1 - one.x0 if kind == "flow" else one.x0
+        )
+
+    def spread(value: Tensor) -> Tensor:
+        return value.flatten(1).std(1).reshape(-1, *[1] * (value.ndim - 1))
+
+    out = output(mixed)
+    factor = share * spread(output(conditional)) / spread(out) + 1 - share
+    made = predict(kind, out * factor, time.alpha * mixed.x0 + time.sigma * mixed.x1, time)
+    return Prediction(made.x0, made.x1)
 
 
 def refuse(embeddings: Mapping[str, Any], allowed: tuple[str, ...], name: str) -> None:

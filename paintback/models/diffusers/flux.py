@@ -27,6 +27,7 @@ class Flux(FlowPipeline):
 
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 3.5
+    attention: ClassVar[tuple[str, str] | None] = ("joint_attention_kwargs", "joint_attention_kwargs")
 
     def denoiser(
         self,
@@ -60,20 +61,26 @@ class Flux(FlowPipeline):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, NAMES, self.name)
+        refuse(embeddings, (*NAMES, *self.words), self.name)
         together(embeddings, NAMES[::2], self.name)
         together(embeddings, NAMES[1::2], self.name)
-        under = self._told(prompt, *(embeddings.get(name) for name in NAMES[::2]))
+        length = {name: embeddings[name] for name in ("max_sequence_length",) if name in embeddings}
+        under = self._told(prompt, *(embeddings.get(name) for name in (*NAMES[::2], "prompt_2")), **length)
         if not guided:
             return under, None
-        return under, self._told(negative_prompt or "", *(embeddings.get(name) for name in NAMES[1::2]))
+        more = (embeddings.get(name) for name in (*NAMES[1::2], "negative_prompt_2"))
+        return under, self._told(negative_prompt or "", *more, **length)
 
-    def _told(self, text: str, embeds: Tensor | None, pooled: Tensor | None) -> Condition:
+    def _told(
+        self, text: str, embeds: Tensor | None, pooled: Tensor | None, second: str | None, **length: int
+    ) -> Condition:
         embeds, pooled, places = self.pipe.encode_prompt(
             prompt=text if embeds is None else None,
+            prompt_2=second,
             prompt_embeds=embeds,
             pooled_prompt_embeds=pooled,
             device=self.device,
+            **length,
         )
         assert embeds is not None
         assert pooled is not None
@@ -95,6 +102,7 @@ class Flux(FlowPipeline):
                 lambda: self.pipe._prepare_latent_image_ids(1, height, width, x.device, self.dtype),
             ),
             return_dict=False,
+            **condition.options,
         )[0]
         return self.unpack(output, size)
 

@@ -66,6 +66,7 @@ class Flux2(FlowPipeline):
 
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 4.0
+    attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "joint_attention_kwargs")
 
     @classmethod
     def codec_of(cls, pipe: Any) -> LatentCodec:
@@ -89,12 +90,14 @@ class Flux2(FlowPipeline):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds",), self.name)
-        return self._told(prompt, embeddings.get("prompt_embeds")), None
+        refuse(embeddings, ("prompt_embeds", *self.words), self.name)
+        return self._told(prompt, "", embeddings), None
 
-    def _told(self, text: str, embeds: Tensor | None) -> Condition:
+    def _told(self, text: str, negative: str, given: Mapping[str, Any]) -> Condition:
+        embeds = given.get(f"{negative}prompt_embeds")
+        length = {name: given[name] for name in ("max_sequence_length",) if name in given}
         embeds, places = self.pipe.encode_prompt(
-            prompt=text if embeds is None else None, prompt_embeds=embeds, device=self.device
+            prompt=text if embeds is None else None, prompt_embeds=embeds, device=self.device, **length
         )
         assert embeds is not None
         return Condition(embeds, {"places": places})
@@ -112,6 +115,7 @@ class Flux2(FlowPipeline):
                 (tuple(patches.shape), x.device), lambda: self.pipe._prepare_latent_ids(patches).to(x.device)
             ),
             return_dict=False,
+            **condition.options,
         )[0]
         unpacked: Tensor = self.pipe._unpatchify_latents(output.transpose(1, 2).reshape(patches.shape))
         return unpacked
@@ -147,8 +151,6 @@ class Flux2Klein(Flux2):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
-        under = self._told(prompt, embeddings.get("prompt_embeds"))
-        if not guided:
-            return under, None
-        return under, self._told(negative_prompt or "", embeddings.get("negative_prompt_embeds"))
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
+        under = self._told(prompt, "", embeddings)
+        return under, self._told(negative_prompt or "", "negative_", embeddings) if guided else None

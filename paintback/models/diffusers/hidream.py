@@ -29,6 +29,7 @@ class HiDreamImage(FlowPipeline):
     """`HiDreamImagePipeline`; the Dev and Fast releases want guidance_scale 0."""
 
     guidance_scale: ClassVar[float] = 5.0
+    attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
 
     @classmethod
     def area_of(cls, pipe: Any) -> int | None:
@@ -38,7 +39,7 @@ class HiDreamImage(FlowPipeline):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, NAMES + NEGATIVE, self.name)
+        refuse(embeddings, (*NAMES, *NEGATIVE, *self.words), self.name)
         together(embeddings, NAMES, self.name)
         together(embeddings, NEGATIVE, self.name)
         t5, t5_without, llama, llama_without, pooled, pooled_without = self.pipe.encode_prompt(
@@ -60,6 +61,7 @@ class HiDreamImage(FlowPipeline):
             encoder_hidden_states_llama3=condition.extras["llama"].transpose(0, 1).to(self.dtype),
             pooled_embeds=condition.extras["pooled"].to(self.dtype),
             return_dict=False,
+            **condition.options,
         )[0]
         return -output
 

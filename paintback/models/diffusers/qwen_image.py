@@ -60,6 +60,7 @@ class QwenImage(FlowPipeline):
     """`QwenImagePipeline`."""
 
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
+    attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
     guidance_scale: ClassVar[float] = 4.0  # the pipeline's true_cfg_scale
 
     @classmethod
@@ -93,19 +94,18 @@ class QwenImage(FlowPipeline):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, NAMES, self.name)
-        under = self._told(prompt, *(embeddings.get(name) for name in NAMES[:2]))
-        if not guided:
-            return under, None
-        return under, self._told(negative_prompt or "", *(embeddings.get(name) for name in NAMES[2:]))
+        refuse(embeddings, (*NAMES, *self.words), self.name)
+        under = self._told(prompt, "", embeddings)
+        return under, self._told(negative_prompt or "", "negative_", embeddings) if guided else None
 
-    def _told(self, text: str, embeds: Tensor | None, mask: Tensor | None) -> Condition:
+    def _told(self, text: str, negative: str, given: Mapping[str, Any]) -> Condition:
+        embeds, mask = (given.get(f"{negative}{name}") for name in NAMES[:2])
         embeds, mask = self.pipe.encode_prompt(
             prompt=text if embeds is None else None,
             prompt_embeds=embeds,
             prompt_embeds_mask=mask,
             device=self.device,
-            max_sequence_length=512,
+            max_sequence_length=given.get("max_sequence_length", 512),
         )
         assert embeds is not None
         return Condition(embeds, {} if mask is None else {"mask": mask})
@@ -121,6 +121,7 @@ class QwenImage(FlowPipeline):
             encoder_hidden_states=condition.embeds.to(self.dtype),
             img_shapes=[[(1, height, width)]] * len(x),
             return_dict=False,
+            **condition.options,
         )[0]
         return self.unpack(output, size)
 

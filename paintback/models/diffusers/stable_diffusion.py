@@ -32,6 +32,8 @@ class StableDiffusion(PipelineModel):
     """`StableDiffusionPipeline`: 1.x and 2.x, noise or v, LCM's embedded guidance where the U-Net has it."""
 
     part: ClassVar[str] = "unet"
+    attention: ClassVar[tuple[str, str] | None] = ("cross_attention_kwargs", "cross_attention_kwargs")
+    rescales: ClassVar[bool] = True
     guidance_scale: ClassVar[float] = 7.5
 
     @classmethod
@@ -61,7 +63,7 @@ class StableDiffusion(PipelineModel):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
         text = None if "prompt_embeds" in embeddings else prompt
         under, without = self.pipe.encode_prompt(
             text, self.device, 1, guided, negative_prompt=negative_prompt, **embeddings
@@ -99,6 +101,7 @@ class StableDiffusion(PipelineModel):
             encoder_hidden_states=condition.embeds.to(self.dtype),
             timestep_cond=extras.pop("timestep_cond", None),
             added_cond_kwargs=extras or None,
+            **condition.options,
             return_dict=False,
         )[0]
         return output[:, : x.shape[1]]
@@ -114,7 +117,7 @@ class StableDiffusionXL(StableDiffusion):
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-        refuse(embeddings, names, self.name)
+        refuse(embeddings, (*names, *self.words), self.name)
         together(embeddings, names[::2], self.name)
         together(embeddings, names[1::2], self.name)
         under, without, pooled, pooled_without = self.pipe.encode_prompt(

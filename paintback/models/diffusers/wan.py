@@ -110,6 +110,7 @@ class Wan(PipelineModel):
 
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 5.0
+    attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
 
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
@@ -128,14 +129,13 @@ class Wan(PipelineModel):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
         under, without = self.pipe.encode_prompt(
             None if "prompt_embeds" in embeddings else prompt,
             negative_prompt,
             do_classifier_free_guidance=guided,
-            max_sequence_length=WORDS,
             device=self.device,
-            **embeddings,
+            **{"max_sequence_length": WORDS, **embeddings},
         )
         return Condition(under), Condition(without) if guided else None
 
@@ -210,5 +210,6 @@ class Wan(PipelineModel):
             timestep=t,
             encoder_hidden_states=condition.embeds.to(network.dtype),
             return_dict=False,
+            **condition.options,
         )[0]
         return output

@@ -46,13 +46,13 @@ class ZImage(FlowPipeline):
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds"), self.name)
+        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
         under, without = self.pipe.encode_prompt(
             prompt=prompt,
             negative_prompt=negative_prompt,
             do_classifier_free_guidance=guided,
             device=self.device,
-            **{name: list(value) for name, value in embeddings.items()},
+            **{name: value if isinstance(value, int) else list(value) for name, value in embeddings.items()},
         )
         # both halves of guidance go through one batch, so captions are padded to one length
         longest = max(len(one) for one in [*under, *without])
