@@ -19,6 +19,7 @@ __all__ = [
     "Prediction",
     "Request",
     "batch",
+    "check",
     "denoiser",
     "images",
     "inpaint",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from paintback.observation import Observation
     from paintback.painting.layout import Policy
     from paintback.painting.request import Request
+    from paintback.tasks.checking import check
     from paintback.tasks.inpaint import Inpainter
     from paintback.tasks.layers import layers
     from paintback.tasks.oneshot import inpaint
@@ -56,6 +58,7 @@ _HOMES = {
     "Policy": "paintback.painting.layout",
     "Prediction": "paintback.denoiser",
     "Request": "paintback.painting.request",
+    "check": "paintback.tasks.checking",
     "inpaint": "paintback.tasks.oneshot",
     "inpaint_video": "paintback.tasks.video",
     "layers": "paintback.tasks.layers",

@@ -338,5 +338,43 @@ def distilled(names: str, steps: int, evaluations: int | None, particles: int, s
     emit(form, {"rows": [asdict(row) for row in rows], "floors": floors}, suite.table(rows, floors))
 
 
+@bench.command()
+@click.option("--device", help="cuda, cuda:1.  [default: cuda where there is one]")
+@click.option("--models", "names", metavar="NAME,...", help="sd15, sdxl, sd35m, flux, wan, adm256.  [default: all]")
+@click.option("--parts", metavar="NAME,...", help="sync, cost, memory, offload, batch, compile, half, papers.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Stop then.")
+@click.option("--dry", is_flag=True, help="Tiny networks on the CPU, to see that everything runs.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder: results.jsonl, at-size.md."
+)
+@format_option
+def pipelines(
+    device: str | None,
+    names: str | None,
+    parts: str | None,
+    minutes: float,
+    dry: bool,
+    out: Path | None,
+    form: Format,
+) -> None:
+    """Measure pipelines of released sizes, with random weights, beside the bare pipelines."""
+    from paintback.bench.pipelines import FAMILIES, PARTS, measure_pipelines, page
+
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    records = measure_pipelines(
+        None if out is None else out / "results.jsonl",
+        device=device,
+        names=tuple(FAMILIES) if names is None else _split(names),
+        parts=PARTS if parts is None else _split(parts),
+        minutes=minutes,
+        dry=dry,
+        say=lambda record: remark(" ".join(f"{name}={value}" for name, value in record.items())),
+    )
+    if out is not None:
+        (out / "at-size.md").write_text(page(records), encoding="utf-8")
+    emit(form, records, page(records))
+
+
 for command in (suites, images, tune, report):
     bench.add_command(command)

@@ -57,6 +57,7 @@ class _Main(_LazyGroup):
         "methods": ("paintback.cli.listing", "methods", "List the methods and their fields."),
         "models": ("paintback.cli.listing", "models", "List the models that are shipped."),
         "env": ("paintback.cli.listing", "env", "Show versions, devices and threads."),
+        "check": ("paintback.cli.check", "check", "Check a model on this machine: is it right, what does it cost?"),
         "convert": ("paintback.cli.convert", "convert", "Convert a research checkpoint to safetensors."),
         "train": ("paintback.cli.train", "train", "Train a model of your own."),
         "bench": ("paintback.cli.bench", "bench", "Measure the methods."),

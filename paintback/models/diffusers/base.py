@@ -367,6 +367,10 @@ class PipelineModel(LatentModel, OfPipe):
         """The network's output for states x, in x's shape, as `parametrisation` has it."""
         raise NotImplementedError
 
+    def as_latents(self, x: Tensor) -> Tensor:
+        """Our state as the pipeline takes it for its `latents`."""
+        return x.to(self.device, self.dtype)
+
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         """Sets a scheduler's timesteps as the pipeline does."""
         scheduler.set_timesteps(num_inference_steps)

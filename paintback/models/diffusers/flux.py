@@ -106,6 +106,9 @@ class Flux(FlowPipeline):
         )[0]
         return self.unpack(output, size)
 
+    def as_latents(self, x: Tensor) -> Tensor:
+        return self.pack(super().as_latents(x))
+
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
 

@@ -120,6 +120,10 @@ class Flux2(FlowPipeline):
         unpacked: Tensor = self.pipe._unpatchify_latents(output.transpose(1, 2).reshape(patches.shape))
         return unpacked
 
+    def as_latents(self, x: Tensor) -> Tensor:
+        patches: Tensor = self.pipe._patchify_latents(super().as_latents(x))
+        return patches
+
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 

@@ -135,6 +135,9 @@ class QwenImage(FlowPipeline):
         away = mixed * (length / own) - velocity
         return Prediction(conditional.x0 - time.sigma * away, conditional.x1 + time.alpha * away)
 
+    def as_latents(self, x: Tensor) -> Tensor:
+        return self.pack(super().as_latents(x))
+
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
 
