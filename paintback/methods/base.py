@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from paintback import stopping
 from paintback.denoiser import Codec, Denoiser
 from paintback.methods.options import check, option
-from paintback.methods.run import Run
+from paintback.methods.run import Run, usual
 from paintback.methods.solvers import ancestral_std, ddim
 from paintback.observation import Observation
 from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_grid
@@ -49,7 +49,7 @@ FAMILIES: dict[Family, tuple[str, str]] = {  # what people call it, and in plain
     "gradients": ("Gradients", "The picture follows gradients through the model; slower, and takes more memory."),
 }
 FAINT = 3.0  # noise level sigma / alpha below which pure noise is no likely state of any picture
-Callback = Callable[[int, float, Tensor, Tensor], "bool | None"]
+Callback = Callable[[int, float, Tensor, Tensor], "bool | Tensor | None"]
 
 
 class State(NamedTuple):
@@ -240,7 +240,8 @@ class Method:
             num_samples: batch size when y has no batch axis; 1 by default. When y has one, samples per row of y.
             grid: the times; see `schedules.make_grid`. None for the method's own, which is the model's for most.
             callback: called after every step with (step, t, x, x0), x the new state and x0 what the method would
-                answer now; returning True stops the run, whose samples are then x0.
+                answer now; returning True stops the run, whose samples are then x0; a tensor of x's shape that it
+                returns is the state that the run goes on from.
             initial: (B, ...) or event-shaped clean picture that is noised to the first time in place of pure noise.
 
         Returns:
@@ -252,10 +253,13 @@ class Method:
         """
         run = self.open(denoiser, observation, num_inference_steps, generator, num_samples, grid, initial=initial)
         stopped = False
+        states, told = self.states(run), None
         try:
-            for state in self.states(run):
-                x, stopped = state.x0, callback is not None and bool(callback(*state)) and state.t > 0
-                if stopped:
+            while (state := states.send(told)) is not None:
+                answer = None if callback is None else callback(*state)
+                told = answer if isinstance(answer, Tensor) else None
+                x, stopped = state.x0, told is None and bool(answer) and state.t > 0
+                if stopped or state.t == 0:
                     break
         except stopping.Stopped:
             if run.so_far is None:
@@ -265,12 +269,16 @@ class Method:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def states(self, run: Run) -> Iterator[State]:
-        """The loop that all methods share: the states of a run that `open` has made."""
+    def states(self, run: Run) -> Generator[State, Tensor | None, None]:
+        """The loop that all methods share: the states of a run that `open` has made.
+
+        It goes on from the state that is sent to it, where one is.
+        """
         x = self.start(run)
         for k, (t, s) in enumerate(zip(run.times[:-1], run.times[1:-1], strict=False)):
             x = self.step(run, x, t, s)
-            yield State(k, s.t, x, x if run.so_far is None else run.so_far)
+            moved = yield State(k, s.t, x, x if run.so_far is None else run.so_far)
+            x = x if moved is None else usual(moved).to(x)
         x = run.close(self.finish(run, x, run.times[-2]))
         yield State(len(run.times) - 2, 0.0, x, x)
 

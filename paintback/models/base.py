@@ -178,6 +178,10 @@ class Model:
         """The torch modules that an evaluation runs; two for some families."""
         return [] if self.network is None else [self.network]
 
+    def timestep(self, t: float) -> float:
+        """What the model's scheduler calls a time in [0, 1]; the time itself where there is none."""
+        return t
+
     def together(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the network and the codec on the device together; for models whose modules come and go."""
         return contextlib.nullcontext()

@@ -19,7 +19,7 @@ from paintback.models.catalogue import TRAINED, Sampler
 
 __all__ = ["Painting", "Step", "TrainedModel"]
 
-Step = Callable[[int, float, Tensor], "bool | None"]
+Step = Callable[[int, float, Tensor], "bool | Tensor | None"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class TrainedModel(Model):
             num_samples: B.
             steps: the last ones of the run, from the picture itself noised to where they begin; None for all, from
                 noise.
-            step: called after every step with (step, t, x), x the state; returning True stops the run.
+            step: called after every step with (step, timestep, x), x the state; returning True stops the run, a tensor
+                is the state to go on from.
 
         Raises:
             ValueError: for an argument that the model does not take.

@@ -50,7 +50,7 @@ LAST = 0.18  # noise level at which a thin hole is done, times the number of lev
 THIN = 12  # pixels: the diameter of the largest disk in a hole whose draws are averaged by quality "best"
 BACKWARD = 2.0  # evaluations that a gradient takes, in time
 
-Step = Callable[[int, float, torch.Tensor, "torch.Tensor | None"], "bool | None"]
+Step = Callable[[int, float, torch.Tensor, "torch.Tensor | None"], "bool | torch.Tensor | None"]
 """(step, t, x, x0) after every step, x0 None where it is not known; returning True stops."""
 
 Role = Literal["whole", "along", "draft", "detail"]

@@ -101,10 +101,13 @@ class Session:
         if isinstance(error, torch.OutOfMemoryError):
             raise MemoryError(out_of_memory(self.model)) from error
 
-    def step(self, index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:
-        """One step was done; True stops, this run and those to come."""
+    def step(self, index: int, t: float, x: Tensor, x0: Tensor | None) -> bool | Tensor:
+        """One step was done; True stops, this run and those to come; a tensor is the state to go on from."""
         self._bar.update()
-        self._stop |= bool(self._told is not None and self._told(index, t, x, x0))
+        answer = None if self._told is None else self._told(index, t, x, x0)
+        if isinstance(answer, Tensor):
+            return answer
+        self._stop |= bool(answer)
         return self._stop
 
     def expect(self, steps: int) -> None:

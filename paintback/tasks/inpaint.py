@@ -314,10 +314,10 @@ class Inpainter:
         warn_of_draws(self.model, call.recipe.method, self._warned)
         self.interrupt = False
 
-        def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool:
-            if callback is not None:
-                callback(self, index, t, {"latents": x, "x0": x0})
-            return self.interrupt
+        def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool | Tensor:
+            said: Any = None if callback is None else callback(self, index, t, {"latents": x, "x0": x0})
+            moved = said.get("latents", x) if isinstance(said, dict) else x
+            return moved if moved is not x and not self.interrupt else self.interrupt
 
         label, answers = str(call.request.method), len(call.sheets) * count
         together = call.recipe.method is not None and call.recipe.method.decodes

@@ -79,6 +79,7 @@ ELSEWHERE = {
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
     "mu": "the shift of the times is worked out from the picture's size",
     "original_size": _SIZES,
+    "reference_images": "no picture can be a prompt; say it in the prompt",
     "return_dict": "what comes back is always an Output",
     "seed": "give generator, which also takes a seed",
     "target_size": _SIZES,
@@ -148,8 +149,10 @@ class Options(TypedDict, total=False):
         batch_size: pictures that are painted in one batch, where their crops have the same sizes (see
             `Inpainter.sizes`); for models of pixels and a list of generators. A sample does not depend on its batch,
             to rounding.
-        callback_on_step_end: called with (inpainter, step, t, {"latents": x, "x0": prediction}) after every step (x0
-            is None for "trained", which does not say what it predicts); setting `inpainter.interrupt = True` stops.
+        callback_on_step_end: called with (inpainter, step, timestep, {"latents": x, "x0": prediction}) after every
+            step (x0 is None for "trained", which does not say what it predicts). The timestep is the scheduler's, at
+            which the step began; for models without a scheduler it is the time in [0, 1] that the step came to. Other
+            "latents" in a dict that it returns are what the run goes on from; `inpainter.interrupt = True` stops.
         request: all of the above in one, and then nothing else is taken but what is of the call.
     """
 

@@ -123,6 +123,12 @@ def parametrisation_of(scheduler: Any) -> Parametrisation:
     return kinds[kind]
 
 
+def clock(scheduler: Any, time: Time) -> Tensor:
+    """What a flow scheduler calls a time: 1000 sigma, a whole number where it (UniPC) has those alone."""
+    value = torch.tensor(time.sigma, dtype=torch.float32) * int(scheduler.config.num_train_timesteps)
+    return value if type(scheduler).__name__.startswith("FlowMatch") else value.long()
+
+
 def copy_scheduler(scheduler: Any) -> Any:
     """A scheduler of the same config and no state."""
     return type(scheduler).from_config(scheduler.config)
@@ -366,6 +372,11 @@ class PipelineModel(LatentModel, OfPipe):
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         """The network's output for states x, in x's shape, as `parametrisation` has it."""
         raise NotImplementedError
+
+    def timestep(self, t: float) -> float:
+        if isinstance(self.schedule, VP):
+            return t * self.schedule.num_train_timesteps - 1
+        return float(clock(self.pipe.scheduler, self.schedule.at(t)))
 
     def as_latents(self, x: Tensor) -> Tensor:
         """Our state as the pipeline takes it for its `latents`."""

@@ -19,12 +19,13 @@ from paintback.models.diffusers.base import (
     PipelineModel,
     Size,
     VaeCodec,
+    clock,
     is_flow,
 )
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["FlowPipeline", "clock", "embed_guidance", "set_shifted", "shift_of", "together"]
+__all__ = ["FlowPipeline", "embed_guidance", "set_shifted", "shift_of", "together"]
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,6 @@ class FlowPipeline(PipelineModel):
         """
         if guidance_scale is not None and guidance_scale > 1:
             raise ValueError(f"The model {self.name!r} takes no guidance_scale; {instead}.")
-
-
-def clock(scheduler: Any, time: Time) -> Tensor:
-    """What a flow scheduler calls a time: 1000 sigma, a whole number where it (UniPC) has those alone."""
-    value = torch.tensor(time.sigma, dtype=torch.float32) * int(scheduler.config.num_train_timesteps)
-    return value if type(scheduler).__name__.startswith("FlowMatch") else value.long()
 
 
 def shift_of(scheduler: Any, tokens: int, *, max_shift: float = 1.15) -> float:

@@ -232,7 +232,7 @@ class FluxFill(InpaintingPipeline):
 
 
 class _Steps:
-    """The pipeline's callback: hands every step on, with the time in [0, 1] that the new state is at."""
+    """The pipeline's callback: hands every step on, with the timestep that it began at."""
 
     def __init__(self, pipe: Any, step: Step | None) -> None:
         self.pipe, self.step, self.stopped = pipe, step, False
@@ -242,10 +242,12 @@ class _Steps:
         if self.step is None:
             return {}
         if not self.times:  # one copy to the CPU for the whole run
-            scheduler = self.pipe.scheduler
-            times = (scheduler.timesteps.double() / scheduler.config.num_train_timesteps).tolist()
-            self.times = [*times[len(times) - self.pipe.num_timesteps :], 0.0]
-        if self.step(index, self.times[index + 1], tensors["latents"]) and index + 2 < len(self.times):
+            times = self.pipe.scheduler.timesteps.tolist()
+            self.times = times[len(times) - self.pipe.num_timesteps :]
+        answer = self.step(index, self.times[index], tensors["latents"])
+        if isinstance(answer, Tensor):
+            return {"latents": answer}
+        if answer and index + 1 < len(self.times):
             self.stopped = self.pipe._interrupt = True
         return {}
 
