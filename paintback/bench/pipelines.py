@@ -253,7 +253,7 @@ class _Bench:
     ends: float
 
     def __post_init__(self) -> None:
-        self.side = 64 if self.dry else self.family.side
+        self.side = 32 if self.dry else self.family.side
         self.embeds = embeddings_of(self.family, self.device, self.dtype)
         self.pipe: Any = None
         if self.family.pipeline is None:
@@ -352,9 +352,9 @@ class _Bench:
 
     def cost(self) -> Iterator[dict[str, Any]]:
         """Milliseconds an evaluation against the pipeline's step, and peak memory."""
-        steps, bare = (4 if self.dry else 20), None
+        steps, bare = (2 if self.dry else 20), None
         if self.pipe is not None and not self.family.frames:
-            for _ in range(2):
+            for _ in range(1 if self.dry else 2):
                 self.clear()
                 self.wait()
                 began = time.perf_counter()
@@ -369,8 +369,9 @@ class _Bench:
             if self.over():
                 return
             method = methods.get(name)
-            count = min(range(2, steps + 1), key=lambda n: abs(method.evaluations(n) - steps))
-            self.paint(name, 2)
+            count = min(range(2, max(3, steps + 1)), key=lambda n: abs(method.evaluations(n) - steps))
+            if not self.dry:
+                self.paint(name, 2)
             self.clear()
             out, seconds = self.paint(name, count)
             each = seconds / out.evaluations
@@ -456,7 +457,7 @@ class _Bench:
         """DING and LanPaint at their papers' settings."""
         if self.name == "sd35m":
             self.clear()
-            out, seconds = self.paint("ding", 4 if self.dry else 26, side=64 if self.dry else 768)
+            out, seconds = self.paint("ding", 4 if self.dry else 26, side=32 if self.dry else 768)
             found = {"what": "ding", "evaluations": out.evaluations, "seconds": round(seconds, 2)}
             yield {**found, "peak_gb": self.peak(), "published": PUBLISHED["ding"]}
         if self.name == "adm256":

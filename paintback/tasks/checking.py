@@ -8,6 +8,7 @@ pipeline's own. What comes out is what an issue should hold.
 from __future__ import annotations
 
 import copy
+import importlib
 import platform
 import sys
 import time
@@ -214,12 +215,9 @@ def _about(model: Model) -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
-    if name == "torch":
-        return torch.__version__
-    if name == "paintback":
-        from paintback import __version__
-
-        return __version__
+    if name in ("torch", "paintback"):
+        own: str = importlib.import_module(name).__version__
+        return own
     try:
         return version(name)
     except PackageNotFoundError:

@@ -438,3 +438,38 @@ def test_a_look_sends_nothing_that_it_sent_before(name):
     for t in (0.9, 0.5, 0.3):
         denoiser(x, t)
     assert len(made) == (1 if name.startswith("flux") else 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ callback
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd3"])
+def test_the_callback_is_told_what_diffusers_tells(name):
+    """The scheduler's timesteps, at which steps began; the latents that it returns are gone on from."""
+    pipe = tiny.build(name)
+    theirs, ours = [], []
+
+    def tell(_, index, timestep, state):
+        theirs.append(float(timestep))
+        return state
+
+    pipe("a red fox", height=64, width=64, num_inference_steps=3, output_type="latent", callback_on_step_end=tell)
+    own = inpainter(pipe)
+    paint(own, steps=3, callback_on_step_end=lambda _, index, timestep, state: ours.append(timestep))
+    assert ours == pytest.approx(sorted(set(theirs), reverse=True), abs=1e-3)  # PNDM takes one of them twice
+
+    def wipe(_, index, timestep, state):
+        return {"latents": torch.zeros_like(state["latents"])} if index == 0 else {}
+
+    plain, wiped = (paint(own, steps=3, callback_on_step_end=one).images[0] for one in (None, wipe))
+    assert not np.array_equal(plain, wiped)
+
+
+def test_a_returned_state_is_gone_on_from():
+    denoiser = NetworkDenoiser(lambda x, clock: 0.0 * x, pb.schedules.Flow(), "flow")
+    nothing = pb.Observation(torch.zeros(1, 3), torch.zeros(3, dtype=torch.bool))
+    moved = pb.methods.get("replacement").sample(
+        denoiser, nothing, 4, torch.Generator().manual_seed(0),
+        callback=lambda step, t, x, x0: torch.full_like(x, 7.0) if step == 1 else None,
+    )  # fmt: skip
+    assert torch.equal(moved.x, torch.full((1, 3), 7.0))
