@@ -422,7 +422,7 @@ def families() -> str:
 
 
 def features() -> str:
-    """The table of families and features, from docs/data/features.json, which `python -m tests.models.features` writes."""
+    """The table of families and features; `python -m tests.models.features` writes what it says."""
     found = json.loads((DOCS / "data" / "features.json").read_text(encoding="utf-8"))
     labels = {tiny: label for label, tiny in COLUMNS.items()}
     sentences: list[str] = []

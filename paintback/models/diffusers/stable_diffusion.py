@@ -6,7 +6,8 @@ SDXL's refiner is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -65,9 +66,10 @@ class StableDiffusion(PipelineModel):
     ) -> tuple[Condition, Condition | None]:
         refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
         text = None if "prompt_embeds" in embeddings else prompt
-        under, without = self.pipe.encode_prompt(
-            text, self.device, 1, guided, negative_prompt=negative_prompt, **embeddings
-        )
+        with _flat_clip(self.pipe.text_encoder):
+            under, without = self.pipe.encode_prompt(
+                text, self.device, 1, guided, negative_prompt=negative_prompt, **embeddings
+            )
         return Condition(under), Condition(without) if guided else None
 
     def denoiser(
@@ -141,6 +143,19 @@ class StableDiffusionXL(StableDiffusion):
             text_encoder_projection_dim=pooled.shape[-1] if encoder is None else encoder.config.projection_dim,
         )
         return replace(condition, extras={**condition.extras, "time_ids": told.to(self.device)})
+
+
+@contextlib.contextmanager
+def _flat_clip(encoder: Any) -> Iterator[None]:
+    """CLIP of transformers 5 has no `text_model` within, where diffusers looks for its last norm under clip_skip."""
+    flat = encoder is not None and not hasattr(encoder, "text_model") and hasattr(encoder, "final_layer_norm")
+    if flat:
+        object.__setattr__(encoder, "text_model", encoder)  # beside the modules: it is one of its own otherwise
+    try:
+        yield
+    finally:
+        if flat:
+            object.__delattr__(encoder, "text_model")
 
 
 def _largest(side: int | tuple[int, int]) -> int:
