@@ -8,7 +8,7 @@ from types import TracebackType
 
 import torch
 
-__all__ = ["PeakMemory"]
+__all__ = ["PeakMemory", "free_bytes"]
 
 
 class PeakMemory:
@@ -44,3 +44,8 @@ class PeakMemory:
         elif sys.platform == "linux" and self._reset:
             status = Path("/proc/self/status").read_text()
             self.bytes = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that a device has free; None where it cannot be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

@@ -90,7 +90,7 @@ def run(
     engine: Engine = "local",
     suffix: str = ".png",
     batch: int = 8,
-    memory: int = 2**31,
+    memory: int | None = None,
     address: str | None = None,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -103,7 +103,7 @@ def run(
         engine: "local", in this process, or "ray", on a cluster.
         suffix: of the results: .png, .jpg, .webp or .tif.
         batch: most pictures of one network batch.
-        memory: bytes that one network batch may take.
+        memory: bytes that one network batch may take; None for 2 GiB, and four fifths of what is free on CUDA.
         address: of the Ray cluster; None for the one that Ray finds, or a new one on this machine.
         workers: of Ray; None for one a GPU or, without any, one a CPU.
         progress: told after every batch.
@@ -117,7 +117,7 @@ def run(
     began = time.perf_counter()
     if engine not in ("local", "ray"):
         raise ValueError(f"There is no engine {engine!r}; give local or ray.")
-    if batch < 1 or memory < 1 or (workers is not None and workers < 1):
+    if batch < 1 or (memory is not None and memory < 1) or (workers is not None and workers < 1):
         raise ValueError(f"batch, memory and workers must be at least 1; got {batch}, {memory}, {workers}.")
     from pathlib import Path
 

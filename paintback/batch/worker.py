@@ -23,6 +23,7 @@ from paintback.batch.job import bare, completed, load, of_seed, read, settled, s
 from paintback.batch.ledger import asked, identity, inputs_of
 from paintback.batch.tasks import Task
 from paintback.painting.request import Request
+from paintback.resources import free_bytes
 
 if TYPE_CHECKING:
     from paintback.images import Picture
@@ -43,13 +44,14 @@ class Options:
         out: folder or URL of the results.
         suffix: of the results, with the dot.
         batch: most pictures of one network batch.
-        memory: bytes that one network batch may take, by `bytes_per_cell`.
+        memory: bytes that one network batch may take, by `bytes_per_cell`; None for 2 GiB on a CPU and four fifths of
+            what is free on CUDA.
     """
 
     out: str
     suffix: str = ".png"
     batch: int = 8
-    memory: int = 2**31
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,14 @@ class Painter:
 
     def _rows_at_most(self, sizes: Sequence[Sequence[Sequence[int]]]) -> int:
         cells = max((height * width for levels in sizes for height, width, *_ in levels), default=0)
-        return max(1, self.options.memory // (self.cell * cells)) if cells else 1
+        return max(1, self._memory() // (self.cell * cells)) if cells else 1
+
+    def _memory(self) -> int:
+        """Bytes that a batch may take."""
+        if self.options.memory is not None:
+            return self.options.memory
+        free = free_bytes(self.inpainter.model.device)
+        return 2**31 if free is None else free * 4 // 5
 
     def paint(self, group: Group) -> tuple[list[_Painted], list[Record]]:
         """Paints a group; where that fails, each of its pictures alone.
@@ -312,6 +321,8 @@ def bytes_per_cell(model: Model) -> int:
 
     if model.network is None:
         return 1
+    from paintback.models.base import Told
+
     height, width = model.size or (4 * model.multiple, 4 * model.multiple)
     total = 0
 
@@ -321,9 +332,9 @@ def bytes_per_cell(model: Model) -> int:
 
     hooks = [part.register_forward_hook(add) for part in model.network.modules() if not list(part.children())]
     try:
-        denoiser = model.denoiser()
+        denoiser = model.denoiser_at((height, width), Told())
         with torch.no_grad():
-            denoiser(torch.zeros(1, model.channels, height, width, device=model.device), 0.5)
+            denoiser(torch.zeros(1, *model.state_shape((height, width)), device=model.device), 0.5)
     except Exception:  # a model of classes or prompts cannot be tried without one
         return 4096
     finally:

@@ -42,7 +42,9 @@ def _of_all(one: Option) -> bool:
 )
 @click.option("--batch", "size", type=click.IntRange(1), default=8, show_default=True, help="Pictures of one batch.")
 @click.option(
-    "--memory", type=click.FloatRange(0, min_open=True), default=2, show_default=True, help="GB of one batch, at most."
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    help="GB of one batch, at most.  [default: 2; on CUDA four fifths of what is free]",
 )
 @click.option(
     "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where it runs."
@@ -68,7 +70,8 @@ def batch(source: str, masks: str | None, out: str, dry_run: bool, form: Format,
     from paintback.randomness import seed_from_system
 
     how = {name: values.pop(name) for name in ("suffix", "engine", "address", "workers")}
-    size, memory = values.pop("size"), int(values.pop("memory") * 2**30)
+    size, most = values.pop("size"), values.pop("memory")
+    memory = None if most is None else int(most * 2**30)
     request = said(Request, values)
     own = recommended(request.model)
     request = with_fields(request, values["fields"], own.method)

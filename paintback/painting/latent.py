@@ -19,7 +19,7 @@ from paintback.images.masks import Mask
 from paintback.images.regions import Box, Region, context_crop
 from paintback.methods.base import Result
 from paintback.models.base import Model, Told
-from paintback.models.latent import fill_hole, observe
+from paintback.models.latent import LatentModel, fill_hole, observe
 from paintback.models.trained import TrainedModel
 from paintback.painting.canvas import Canvas
 from paintback.painting.colour import matched
@@ -63,6 +63,11 @@ class _Whole:
     def refines(self) -> bool:
         """Whether a second pass can start from the picture of the first."""
         return True
+
+    @property
+    def shares(self) -> bool:
+        """Whether pictures of equal sizes are painted in one batch."""
+        return False
 
     def regions(self, wide: Mask) -> list[Region]:
         """The crops of a hole, (H, W) bool."""
@@ -206,19 +211,21 @@ class Latents(_Whole):
         count: int,
         step: Step,
     ) -> list[tuple[Stage, Result]]:
-        """Paints one region into the canvas; one picture at a time.
+        """Paints one region of every picture into its canvas; several pictures have one stage of the same size each.
 
         Args:
-            canvases: of the picture, read around the region and added to.
-            plans: its timed stages.
-            told: of the picture.
-            generators: one for all samples or one each.
-            count: of samples.
+            canvases: of the pictures, read around the region and added to.
+            plans: their timed stages.
+            told: of the pictures.
+            generators: one for all samples or one each, those of a picture next to each other.
+            count: of samples of a picture.
             step: told of every step; returning True stops.
 
         Returns:
             The stages that ran, each with the result of its last batch.
         """
+        if len(canvases) > 1:
+            return self._paint_many(canvases, [stage for (stage,) in plans], told, generators, count, step)
         (canvas,), (stages,) = canvases, plans
         model, recipe, method = self.model, self.recipe, self.recipe.method
         assert method is not None
@@ -250,7 +257,7 @@ class Latents(_Whole):
                         generator=seen.generators,
                         num_samples=seen.rows // rows,
                         grid=stage.grid,
-                        callback=step,
+                        callback=self._clocked(step, denoiser, stage),
                         initial=None
                         if initial is None
                         else initial.repeat_interleave(seen.rows // len(initial), dim=0),
@@ -266,6 +273,72 @@ class Latents(_Whole):
                 if result.stopped:
                     break
         return done
+
+    def _clocked(self, step: Step, denoiser: Denoiser, stage: Stage) -> Step:
+        """The callback, told the scheduler's timestep at which a step began."""
+        method = self.recipe.method
+        assert method is not None
+        times = whole_grid(denoiser, method, self.recipe.steps) if stage.grid is None else stage.grid
+        return lambda index, t, x, x0: step(index, self.model.timestep(times[index]), x, x0)
+
+    def _paint_many(
+        self,
+        canvases: Sequence[Canvas],
+        stages: Sequence[Stage],
+        told: Told,
+        generators: OneOrEach,
+        count: int,
+        step: Step,
+    ) -> list[tuple[Stage, Result]]:
+        """Paints one region of several pictures in shared batches; every sample has a generator of its own."""
+        model, recipe, method, first = self.model, self.recipe, self.recipe.method, stages[0]
+        assert method is not None
+        assert not isinstance(generators, torch.Generator)
+        denoiser = self.denoiser(first, told)
+        made: list[Tensor] = []
+        for chosen in first.rows(len(canvases) * count, each=True):
+            numbers = range(chosen.start, chosen.stop)
+            rows = [self._row(canvases[k // count], stages[k // count], k % count) for k in numbers]
+            seen, known, originals = (torch.cat(one) for one in zip(*rows, strict=True))
+            values, original = seen.to(model.device), originals.to(model.device)
+            hidden = original if recipe.leaky_encoding else None
+            boxes = [stages[k // count].box for k in numbers]
+            result = method.sample(
+                denoiser.placed(
+                    [(box.top, box.left, box.bottom, box.right) for box in boxes],
+                    [canvases[k // count].whole.shape for k in numbers],
+                    max(1, round(first.factor)),
+                ),
+                observe(model.codec, values, known.to(model.device), policy=recipe.latent_mask, hidden=hidden),
+                num_inference_steps=recipe.steps,
+                generator=list(generators[chosen]),
+                grid=first.grid,
+                callback=self._clocked(step, denoiser, first),
+                initial=model.codec.encode(original).float() if recipe.strength < 1 else None,
+            )
+            pixels = torch.cat([model.to_picture(model.codec.decode(one[None])) for one in result.x])
+            batch = _Rows(seen, known, None, list(generators[chosen]), len(rows))
+            made += self._matched(pixels.float().cpu().clamp(-1, 1), batch, model.codec.factor).split(1)
+            if result.stopped:
+                break
+        for number, (canvas, stage) in enumerate(zip(canvases, stages, strict=True)):
+            own = made[number * count : (number + 1) * count]
+            if own:  # pictures that were not come to stay as they were given
+                self._put(canvas, stage, own, count)
+        return [(first, result)]
+
+    def _row(self, canvas: Canvas, stage: Stage, sample: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What one sample sees of its picture at the model's size, where, and the picture itself."""
+        assert stage.frame is not None
+        frame = stage.frame
+        values, known = canvas.crop(frame.box, slice(sample, sample + 1))
+        original = frame.enter(canvas.original(frame.box)[None])
+        return frame.enter(fill_hole(values, known)), frame.enter_known(known), original
+
+    @property
+    def shares(self) -> bool:
+        """Whether pictures of equal sizes are painted in one batch; clips are not."""
+        return isinstance(self.model, LatentModel) and self.model.training_frames == 1
 
 
 @dataclass

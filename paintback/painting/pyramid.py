@@ -63,6 +63,11 @@ class Pyramid:
     model: Model
     recipe: Recipe
 
+    @property
+    def shares(self) -> bool:
+        """Whether crops that have frames share a batch with those of other pictures."""
+        return False
+
     def regions(self, wide: Mask) -> list[Region]:
         """The crops of a hole, (H, W) bool."""
         return hole_regions(

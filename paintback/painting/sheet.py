@@ -36,6 +36,10 @@ class Way(Protocol):
     def recipe(self) -> Recipe:
         """How."""
 
+    @property
+    def shares(self) -> bool:
+        """Whether pictures whose crops have frames of equal sizes share a batch."""
+
     def regions(self, wide: Mask) -> list[Region]:
         """The crops of a hole, (H, W) bool."""
 
@@ -155,9 +159,10 @@ class Sheet:
             finished.append(self.picture.with_pixels(new, self.hole, self.weight))
         return finished
 
-    def sizes(self, stages: Sequence[Sequence[Stage]]) -> Sizes:
-        """By which pictures are put into one batch; empty for models that paint one picture at a time."""
-        if any(stage.frame is not None for region in stages for stage in region):
+    def sizes(self, stages: Sequence[Sequence[Stage]], way: Way) -> Sizes:
+        """By which pictures are put into one batch; empty for those that are painted one at a time."""
+        framed = any(stage.frame is not None for region in stages for stage in region)
+        if framed and not (way.shares and all(len(region) == 1 and region[0].role == "whole" for region in stages)):
             return ()
         return tuple(tuple((*stage.size, int(stage.factor), stage.thin) for stage in region) for region in stages)
 
@@ -250,7 +255,7 @@ def batches(model: Model, way: Way, sheets: Sequence[Sheet], *, count: int, most
     for number, sheet in enumerate(sheets):
         stages = [way.stages(k, region) for k, region in enumerate(way.regions(sheet.wide))]
         laid_out.append(stages)
-        sizes = sheet.sizes(stages) if most > 1 and each else ()
+        sizes = sheet.sizes(stages, way) if most > 1 and each else ()
         key = (sizes, repr(sheet.told)) if sizes else number
         if key not in waiting:
             waiting[key] = []
@@ -263,7 +268,7 @@ def batches(model: Model, way: Way, sheets: Sequence[Sheet], *, count: int, most
         timed = [[way.timed(region, sheets[number].told) for region in laid_out[number]] for number in group]
         plan = Plan(
             stages=tuple(stage for region in timed[0] for stage in region),
-            sizes=sheets[group[0]].sizes(timed[0]),
+            sizes=sheets[group[0]].sizes(timed[0], way),
             draws=way.recipe.draws,
             rows=len(group) * count * way.recipe.draws,
             each=each or way.recipe.draws > 1,

@@ -405,7 +405,7 @@ class Inpainter:
         call = self._read(image, mask_image, None, options)
         (sheet,) = call.sheets
         stages = [call.way.stages(k, region) for k, region in enumerate(call.way.regions(sheet.wide))]
-        return sheet.sizes(stages)
+        return sheet.sizes(stages, call.way)
 
     def _read(
         self, image: Any, mask_image: Any, prompt: str | int | Sequence[str] | None, options: Mapping[str, Any]

@@ -336,12 +336,12 @@ def test_weights_are_estimated_and_what_does_not_fit_is_said(tmp_path_factory, m
         assert parts[name] == sum(4 * weight.numel() for weight in pipe.components[name].state_dict().values())
     half = loading.estimate(path, torch.bfloat16)
     assert sum(half.values()) < 0.6 * sum(parts.values())
-    monkeypatch.setattr(loading, "free_memory", lambda where: int(max(parts.values()) * 1.2))
+    monkeypatch.setattr(loading, "free_bytes", lambda where: int(max(parts.values()) * 1.2))
     with pytest.raises(
         ValueError, match=r"^The weights of .* need .* in float32, and cpu has .* free; offload='model'"
     ):
         pb.Inpainter.from_pretrained(path)
-    monkeypatch.setattr(loading, "free_memory", lambda where: 1000)
+    monkeypatch.setattr(loading, "free_bytes", lambda where: 1000)
     with pytest.raises(ValueError, match="offload='group' fits, bfloat16"):
         pb.Inpainter.from_pretrained(path)
     with pytest.raises(ValueError, match="leave it out on cpu"):
@@ -473,3 +473,29 @@ def test_a_returned_state_is_gone_on_from():
         callback=lambda step, t, x, x0: torch.full_like(x, 7.0) if step == 1 else None,
     )  # fmt: skip
     assert torch.equal(moved.x, torch.full((1, 3), 7.0))
+
+
+# ------------------------------------------------------------------------------------------------------- many pictures
+
+
+def test_pictures_of_one_size_share_a_batch_of_a_latent_model():
+    own = inpainter(tiny.build("sd15"))
+    picture, mask = scene()
+    pictures, masks = [picture, picture[::-1].copy()], [mask, mask.T.copy()]
+    calls = []
+    own.model.network.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+
+    def seeds():
+        return [torch.Generator().manual_seed(k) for k in range(2)]
+
+    given = {"prompt": "a red fox", "method": "ding", "num_inference_steps": 3, "output_type": "np"}
+    given |= {"height": 64, "width": 64}
+    alone = own(pictures, masks, generator=seeds(), **given)
+    apart = calls.copy()
+    calls.clear()
+    shared = own(pictures, masks, generator=seeds(), batch_size=2, **given)
+    assert calls == [2 * rows for rows in apart[: len(apart) // 2]]
+    for k in range(2):
+        np.testing.assert_allclose(shared.images[k], alone.images[k], atol=1e-5)
+        assert np.array_equal(shared.images[k][~masks[k]], pictures[k][~masks[k]])
+    assert shared.evaluations == alone.evaluations

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from paintback.models.diffusers.families import from_pipe
+from paintback.resources import free_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -158,17 +159,10 @@ def check_fits(name: str, parts: Mapping[str, int], where: Any, dtype: Any, offl
     Raises:
         ValueError: saying what would fit.
     """
-    free = free_memory(where)
+    free = free_bytes(where)
     sentence = None if free is None else unfit(name, parts, free, str(where), dtype, offload)
     if sentence is not None:
         raise Unfit(sentence)
-
-
-def free_memory(where: torch.device) -> int | None:
-    """Bytes that a device has free; None where it cannot be asked."""
-    import torch
-
-    return torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else None
 
 
 def unfit(name: str, parts: Mapping[str, int], free: int, where: str, dtype: Any, offload: Offload) -> str | None:
