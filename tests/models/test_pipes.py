@@ -402,7 +402,7 @@ def test_no_run_waits_for_the_device(method, monkeypatch):
         warnings.simplefilter("ignore")
         run = own.open(denoiser, pb.Observation(y, known), 4, generator=torch.Generator().manual_seed(0))
         copies.waits.clear()  # what is asked before the run begins
-        list(own._states(run))
+        list(own.states(run))
     assert not copies.waits
     assert not scalars
     assert copies.sent >= 1  # the noise, from a generator of the CPU
@@ -415,7 +415,7 @@ def test_no_run_synchronises_on_cuda(method):
     y, known = torch.zeros(2, 3, 8, 8, device="cuda"), torch.ones(2, 1, 8, 8, dtype=torch.bool, device="cuda")
     own = pb.methods.get(method)
     run = own.open(denoiser, pb.Observation(y, known), 4, generator=torch.Generator().manual_seed(0))
-    states = own._states(run)
+    states = own.states(run)
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.no_grad():
