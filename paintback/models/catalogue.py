@@ -216,4 +216,7 @@ def takes_mask(name: str) -> bool:
     from paintback.models.diffusers import FAMILIES
 
     kind = json.loads(Path(index).read_text(encoding="utf-8")).get("_class_name")
-    return FAMILIES.get(str(kind), ("",))[0] == "trained"
+    if FAMILIES.get(str(kind), ("",))[0] != "trained":
+        return False
+    network = Path(index).parent / "unet" / "config.json"  # the class is also that of networks without the mask
+    return not network.is_file() or json.loads(network.read_text(encoding="utf-8")).get("in_channels") != 4

@@ -336,12 +336,12 @@ def test_weights_are_estimated_and_what_does_not_fit_is_said(tmp_path_factory, m
         assert parts[name] == sum(4 * weight.numel() for weight in pipe.components[name].state_dict().values())
     half = loading.estimate(path, torch.bfloat16)
     assert sum(half.values()) < 0.6 * sum(parts.values())
-    monkeypatch.setattr(loading, "free_bytes", lambda where: int(max(parts.values()) * 1.2))
+    monkeypatch.setattr("paintback.resources.free_bytes", lambda where: int(max(parts.values()) * 1.2))
     with pytest.raises(
         ValueError, match=r"^The weights of .* need .* in float32, and cpu has .* free; offload='model'"
     ):
         pb.Inpainter.from_pretrained(path)
-    monkeypatch.setattr(loading, "free_bytes", lambda where: 1000)
+    monkeypatch.setattr("paintback.resources.free_bytes", lambda where: 1000)
     with pytest.raises(ValueError, match="offload='group' fits, bfloat16"):
         pb.Inpainter.from_pretrained(path)
     with pytest.raises(ValueError, match="leave it out on cpu"):

@@ -226,19 +226,27 @@ def test_reports_steps_and_can_be_interrupted(name, pipes, picture, hole):
     assert out.stopped
     assert out.evaluations == 2
     assert [one[0] for one in seen] == [0, 1]
-    assert 1 > seen[0][1] >= seen[1][1] > 0
+    assert 1000 >= seen[0][1] >= seen[1][1] > 0
     assert seen[0][2:] == (1, None)
     seen.clear()
     assert not painter(picture, hole, PROMPT, generator=seeded(0), **settings | {"callback_on_step_end": None}).stopped
 
 
-def test_times_fall_to_zero(pipes, picture, hole):
-    seen = []
-    paint(
-        pipes("flux_fill"), picture, hole, num_inference_steps=3, callback_on_step_end=lambda _, k, t, x: seen.append(t)
+def test_the_callback_is_told_the_schedulers_timesteps(pipes, picture, hole):
+    seen, pipe = [], pipes("flux_fill")
+    paint(pipe, picture, hole, num_inference_steps=3, callback_on_step_end=lambda _, k, t, x: seen.append(t))
+    assert seen == pipe.scheduler.timesteps.tolist()
+
+
+def test_latents_that_the_callback_returns_are_gone_on_from(pipes, picture, hole):
+    def wipe(own, index, t, state):
+        return {"latents": torch.zeros_like(state["latents"])} if index == 1 else {}
+
+    plain, wiped = (
+        paint(pipes("flux_fill"), picture, hole, num_inference_steps=3, callback_on_step_end=one).images[0]
+        for one in (None, wipe)
     )
-    assert len(seen) == 3
-    assert seen[0] > seen[1] > seen[2] == 0
+    assert not np.array_equal(plain, wiped)
 
 
 def test_a_hole_between_the_sampled_pixels_is_seen(pipes, picture):
@@ -290,13 +298,15 @@ def test_negative_prompt(name, pipes, picture, hole):
     assert np.abs(out.images[0][hole] - wanted[hole]).max() < 1e-6
 
 
-def test_networks_without_the_mask_are_refused():
+def test_networks_without_the_mask_are_text_to_image_models():
     from diffusers import StableDiffusionInpaintPipeline
 
     pipe = tiny.build("sd15")
     parts = dict(pipe.components, requires_safety_checker=False)
-    with pytest.raises(ValueError, match="takes 4 channels and no mask"):
-        Inpainter.from_pipe(StableDiffusionInpaintPipeline(**parts))
+    model = Inpainter.from_pipe(StableDiffusionInpaintPipeline(**parts)).model
+    assert not isinstance(model, TrainedModel)
+    with pytest.raises(ValueError, match="takes 9 channels, and 4 are expected"):
+        Inpainter.from_pipe(type(pipe)(**dict(tiny.build("sd15_inpaint").components, requires_safety_checker=False)))
 
 
 def test_loads_from_a_folder(name, pipes, picture, hole, tmp_path_factory):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from paintback.models.diffusers.families import from_pipe
-from paintback.resources import free_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +158,8 @@ def check_fits(name: str, parts: Mapping[str, int], where: Any, dtype: Any, offl
     Raises:
         ValueError: saying what would fit.
     """
+    from paintback.resources import free_bytes
+
     free = free_bytes(where)
     sentence = None if free is None else unfit(name, parts, free, str(where), dtype, offload)
     if sentence is not None:
