@@ -91,3 +91,9 @@ def rooms(folder: Path) -> None:
     print(pb.images.read_picture(folder / "photo.png").shape)
     print(pb.denoiser.predict("x0", torch.zeros(1), torch.zeros(1), pb.schedules.VP().at(0.5)).x0)
     print(pb.observation.AveragePool(2), pb.randomness.seed_from_system(), pb.training.__name__)
+
+
+def checked(path: Path) -> bool:
+    report = pb.check(path, num_inference_steps=2, device="cpu")
+    print(report.about, [one.text for one in report.checks])
+    return report.passed
