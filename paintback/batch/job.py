@@ -168,7 +168,11 @@ def completed(request: A, inpainter: Inpainter, sha256: dict[str, str | None]) -
 
 
 def _dtype(request: Any, inpainter: Inpainter) -> str | None:
-    """The dtype that a request is painted in, so that it is the same when it is made again; None where it is open."""
+    """The dtype that a request is painted in, so that it is the same when it is made again; None where it is open.
+
+    Raises:
+        ValueError: for a method that the model does not run.
+    """
     from paintback.models.embedded import EmbeddedModel
     from paintback.painting.quality import named, resolve
     from paintback.painting.request import LayersRequest
@@ -180,6 +184,8 @@ def _dtype(request: Any, inpainter: Inpainter) -> str | None:
     if isinstance(request, LayersRequest):
         texts = ["fcs"]
     else:
+        if isinstance(request, Request):
+            model.check_method(request.method)
         made = resolve(request, model.sampler) if isinstance(request, Request) else request
         texts = [text for text in (made.method, getattr(made, "thin_method", None)) if text is not None]
     return str(precise(model, *map(named, texts)).dtype).removeprefix("torch.")

@@ -496,6 +496,6 @@ def test_pictures_of_one_size_share_a_batch_of_a_latent_model():
     shared = own(pictures, masks, generator=seeds(), batch_size=2, **given)
     assert calls == [2 * rows for rows in apart[: len(apart) // 2]]
     for k in range(2):
-        np.testing.assert_allclose(shared.images[k], alone.images[k], atol=1e-5)
+        np.testing.assert_allclose(shared.images[k], alone.images[k], atol=1e-4)
         assert np.array_equal(shared.images[k][~masks[k]], pictures[k][~masks[k]])
     assert shared.evaluations == alone.evaluations
