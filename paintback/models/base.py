@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, device, dtype, nn
 
@@ -55,6 +55,7 @@ class Model:
     """A pretrained model, ready to make denoisers. A subclass defines `denoiser`.
 
     Attributes:
+        takes_size: whether pictures of any size are asked of it, as height and width.
         name: as the user named it.
         channels: colours of the pictures it paints; 1 for grey.
         multiple: sides of the pictures it takes are multiples of this.
@@ -67,9 +68,12 @@ class Model:
         distilled: whether guidance was distilled into the network, whose output is then no longer a denoiser's mean.
         step_distilled: whether the network was trained to paint in a few steps, so that its output is the end of the
             ODE and it knows few noise levels; see `models.distilled`.
+        training_frames: of the clips that it learnt from; 1 for a model of pictures.
         largest_area: pixels that the network takes at most; None for any number.
         codec: pictures to the space that the denoiser works in and back; the identity for pixels.
     """
+
+    takes_size: ClassVar[bool] = False
 
     name: str
     channels: int
@@ -82,6 +86,7 @@ class Model:
     sampler: Sampler = field(default_factory=Sampler, kw_only=True)
     distilled: bool = field(default=False, kw_only=True)
     step_distilled: bool = field(default=False, kw_only=True)
+    training_frames: int = field(default=1, kw_only=True)
     largest_area: int | None = field(default=None, kw_only=True)
     codec: Codec = field(default_factory=Codec, kw_only=True)
 

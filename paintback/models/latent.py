@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -74,11 +74,11 @@ class LatentModel(Model):
 
     Attributes:
         codec: pictures (B, 3, H, W) in [-1, 1] to latents and back.
-        training_frames: of the clips that it learnt from; 1 for a model of pictures.
     """
 
+    takes_size: ClassVar[bool] = True
+
     codec: LatentCodec = field(kw_only=True)
-    training_frames: int = field(default=1, kw_only=True)
 
     def paint(self, ways: Kinds[T]) -> T:
         return ways.latents(self)

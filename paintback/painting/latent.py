@@ -19,7 +19,7 @@ from paintback.images.masks import Mask
 from paintback.images.regions import Box, Region, context_crop
 from paintback.methods.base import Result
 from paintback.models.base import Model, Told
-from paintback.models.latent import LatentModel, fill_hole, observe
+from paintback.models.latent import fill_hole, observe
 from paintback.models.trained import TrainedModel
 from paintback.painting.canvas import Canvas
 from paintback.painting.colour import matched
@@ -338,7 +338,7 @@ class Latents(_Whole):
     @property
     def shares(self) -> bool:
         """Whether pictures of equal sizes are painted in one batch; clips are not."""
-        return isinstance(self.model, LatentModel) and self.model.training_frames == 1
+        return self.model.takes_size and self.model.training_frames == 1
 
 
 @dataclass

@@ -27,7 +27,6 @@ from paintback.images.picture import Picture
 from paintback.methods.base import Method, Run
 from paintback.methods.replacement import Replacement
 from paintback.models.base import Model, Told
-from paintback.models.latent import LatentModel
 from paintback.observation import Observation
 from paintback.resources import PeakMemory
 from paintback.tasks.checks import check_gradients
@@ -239,7 +238,7 @@ class _FromNoise(Replacement):
 def _compare(model: Model, prompt: str | None, steps: int, side: int, report: Report) -> None:
     """Whether our run with nothing known is the pipeline's, and what the pipeline costs."""
     pipe = getattr(model, "pipe", None)
-    if pipe is None or not isinstance(model, LatentModel):
+    if pipe is None or not model.takes_size:
         report.checks.append(Check("equals the pipeline", None, "there is no pipeline of latents to compare with"))
         return
     from paintback.models.diffusers.comparing import first_order, run_pipe
@@ -253,8 +252,9 @@ def _compare(model: Model, prompt: str | None, steps: int, side: int, report: Re
     from paintback.models.diffusers import from_pipe
 
     try:
-        twin: Any = from_pipe(plain, name=model.name)
-        frames = () if model.training_frames == 1 else (1 + model.codec.frames,)
+        # with the guidance that the pipeline has by default, which we leave out of step-distilled models
+        twin: Any = from_pipe(plain, name=model.name, step_distilled=False)
+        frames = () if model.training_frames == 1 else (1 + twin.codec.frames,)
         size = (*frames, *(side // model.multiple * model.multiple,) * 2)
         denoiser = twin.denoiser_at(size, Told(prompt))
         noise = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
@@ -346,11 +346,11 @@ def _one(
     handles = [
         part.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1)) for part in own.model.networks()
     ]
-    sized = own.model.size is None and isinstance(own.model, LatentModel)
+    sized = own.model.size is None and own.model.takes_size
     given: dict[str, Any] = {"height": side, "width": side} if sized else {}
     began = time.perf_counter()
     try:
-        if isinstance(own.model, LatentModel) and own.model.training_frames > 1:
+        if own.model.training_frames > 1:
             from paintback.tasks.video import inpaint_video
 
             out: Any = inpaint_video(

@@ -84,7 +84,8 @@ def test_every_keyword_of_diffusers_is_taken_or_names_what_takes_its_place(kind:
         ({"steps": 3}, "no keyword 'steps'; did you mean 'num_inference_steps'?"),
         ({"callback": print}, "no keyword 'callback' here: callback_on_step_end is called after every step."),
         ({"latents": 0}, "no keyword 'latents' here: the noise is drawn by generator."),
-        ({"negative_prompt_2": ""}, "no keyword 'negative_prompt_2' here: all text encoders read prompt"),
+        ({"negative_prompt_2": ""}, "takes no negative_prompt_2; leave that out."),
+        ({"control_image": IMAGE}, "no keyword 'control_image' here: no ControlNet is asked"),
         ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number"),
         ({"mask_blur": float("nan")}, "mask_blur must be a finite number"),
         ({"quality": "better"}, "quality must be one of fast, good, best"),
@@ -170,7 +171,7 @@ plan: int = inpainter.plan("a.png", "b.png").steps
 request: pb.Request = pb.Request(photo="a.png", mask="b.png", quality="best")
 policy: pb.Policy = pb.Policy(context=8)
 used = [pb.Denoiser, pb.NetworkDenoiser, pb.Observation, pb.Prediction, pb.inpaint, pb.inpaint_video, pb.layers,
-        pb.superres, pb.batch, pb.denoiser, pb.images, pb.methods, pb.models, pb.observation, pb.priors,
+        pb.superres, pb.batch, pb.check, pb.denoiser, pb.images, pb.methods, pb.models, pb.observation, pb.priors,
         pb.randomness, pb.register, pb.schedules, pb.training, pb.__version__]
 enlarged: list[float] = pb.superres("a.png", 2).residuals
 """
