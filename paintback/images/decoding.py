@@ -41,7 +41,9 @@ Array = NDArray[Any]
 
 MAX_PIXELS = 178_956_970  # where Pillow itself speaks of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
-READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF"
+READABLE = ", ".join(
+    ["PNG", "JPEG", "WebP", "TIFF", "BMP", "GIF", "PPM", *["AVIF"] * features.check("avif"), *["HEIC"] * bool(HEIF)]
+)
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC",
           b"heis": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}  # fmt: skip
 

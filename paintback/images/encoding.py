@@ -65,7 +65,9 @@ def encode(
     size = picture.size
     lost = picture.metadata.left_out(kind, size)
     if lost:
-        say(f"{kind} cannot hold {', '.join(lost)} of the picture; it was left out.")
+        several = len(lost) > 1 or lost[0].startswith(("the texts", "the further"))
+        what = " and ".join([", ".join(lost[:-1]), lost[-1]] if len(lost) > 1 else lost)
+        say(f"{kind} cannot hold {what} of the picture; {'they were' if several else 'it was'} left out.")
     exif = picture.metadata.exif_for(kind, size)
     bands = picture.pixels if picture.alpha is None else np.concatenate([picture.pixels, picture.alpha[..., None]], -1)
     if kind == "TIFF":

@@ -82,6 +82,12 @@ class Canvas:
             _lay(values, known, box, done, samples)
         return values, known
 
+    def beyond(self, box: Box) -> Tensor:
+        """(1, 1, h, w) bool: what of a box lies outside of the picture."""
+        beyond = torch.ones(1, 1, box.height, box.width, dtype=torch.bool)
+        beyond[(..., *overlap(box, self.whole)[0])] = False
+        return beyond
+
     def drafted(self, box: Box, samples: slice, values: Tensor, known: Tensor) -> Tensor:
         """The values of a crop with the draft where nothing is known."""
         assert self.draft is not None

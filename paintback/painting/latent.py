@@ -127,6 +127,8 @@ class _Whole:
             values, known = canvas.crop(frame.box, seen)
             own = generators if isinstance(generators, torch.Generator) else list(generators[chosen])
             filled = fill_hole(values, known)
+            if bool(known.any()):  # beyond the border what is known goes on
+                known = known | canvas.beyond(frame.box)
             drafted = canvas.drafted(frame.box, seen, filled, known) if stage.role == "detail" else None
             yield _Rows(
                 frame.enter(filled),

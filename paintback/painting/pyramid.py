@@ -44,7 +44,7 @@ class Level:
 
     Attributes:
         factor: pixels per cell along a side.
-        box: the crop in pixels; it may reach beyond the picture, where nothing is known.
+        box: the crop in pixels; it may reach beyond the picture.
     """
 
     factor: int
@@ -181,13 +181,16 @@ class Pyramid:
             denoiser = self.denoiser(stage, told)
             batches = []
             for chosen in stage.rows(rows, each):
-                values, known = _crop_rows(canvases, [one.box for one in here], chosen, count)
-                values, known = _pool(values, known, int(stage.factor), most=self.model.size is None)
-                values, known = values.to(self.model.device), known.to(self.model.device)
+                cells = _crop_rows(canvases, [one.box for one in here], chosen, count)
+                cells = _pool(*cells, int(stage.factor), most=self.model.size is None)
+                values, seen, beyond = (part.to(self.model.device) for part in cells)
+                values, known = _continued(values, seen, beyond)
                 start = None if initial is None else initial[chosen].to(self.model.device)
-                if start is None and self.filled(stage):
+                if start is not None:
+                    start = torch.where(known & beyond, values, start)
+                elif self.filled(stage):
                     start = fill_hole(values, known)
-                shown = _shown(denoiser, canvases, here, chosen, count, values, known)
+                shown = _shown(denoiser, canvases, here, chosen, count, values, seen)
                 results: list[Result] = []
                 while len(results) < stage.repeats and not (results and results[-1].stopped):
                     one = method.sample(
@@ -283,25 +286,37 @@ def _level(stage: Stage) -> Level:
 
 def _crop_rows(
     canvases: Sequence[Canvas], boxes: Sequence[Box], rows: slice, num_samples: int
-) -> tuple[Tensor, Tensor]:
-    """`Canvas.crop` of a range of rows, of which every canvas has `num_samples`, next to each other."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Canvas.crop` and `beyond` of a range of rows, of which every canvas has `num_samples`, next to each other."""
     parts = []
     for number, (canvas, box) in enumerate(zip(canvases, boxes, strict=True)):
         first, stop = (min(max(row - number * num_samples, 0), num_samples) for row in (rows.start, rows.stop))
         if first < stop:
-            parts.append(canvas.crop(box, slice(first, stop)))
-    values, known = zip(*parts, strict=True)
-    return torch.cat(values), torch.cat(known)
+            values, known = canvas.crop(box, slice(first, stop))
+            parts.append((values, known, canvas.beyond(box).expand_as(known)))
+    return tuple(map(torch.cat, zip(*parts, strict=True)))  # type: ignore[return-value]
 
 
-def _pool(values: Tensor, known: Tensor, factor: int, *, most: bool) -> tuple[Tensor, Tensor]:
-    """Cells as means of their known pixels, known where most (else all) of their pixels are."""
+def _pool(values: Tensor, known: Tensor, beyond: Tensor, factor: int, *, most: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells as means of their known pixels, known where most (else all) of their pixels within the picture are."""
     if factor == 1:
-        return values, known
-    share = F.avg_pool2d(known.float(), factor)
+        return values, known, beyond
+    share, within = F.avg_pool2d(known.float(), factor), F.avg_pool2d((~beyond).float(), factor)
     means = F.avg_pool2d(values, factor) / share.clamp(min=1e-6)
-    enough = share > (0.5 if most else 1 - 0.5 / factor**2)
-    return torch.where(enough, means, 0.0), enough
+    enough = share > (within * 0.5 if most else within - 0.5 / factor**2)
+    enough = enough & (share > 0)
+    return torch.where(enough, means, 0.0), enough, within == 0
+
+
+def _continued(values: Tensor, known: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
+    """Beyond the border of the picture what is known of it goes on smoothly, and counts as known.
+
+    Were it to be painted too, the model would think of things out there that reach into a hole at the border.
+    """
+    beyond = beyond & known.flatten(1).any(1)[:, None, None, None]
+    if not bool(beyond.any()):
+        return values, known
+    return torch.where(beyond, fill_hole(values, known), values), known | beyond
 
 
 def _mean(results: Sequence[Result]) -> Result:

@@ -42,8 +42,10 @@ EXAMPLES = FilePath(__file__).parent.parent / "examples"
 MEDIA = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".jpg": "image/jpeg",
          ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png"}  # fmt: skip
 SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif",
-              b"BM": "image/bmp", b"II": "image/tiff", b"MM": "image/tiff"}  # fmt: skip
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp", "image/gif")
+              b"BM": "image/bmp", b"II": "image/tiff", b"MM": "image/tiff",
+              b"P": "image/x-portable-anymap"}  # fmt: skip
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp", "image/gif", "image/avif", "image/heic",
+            "image/x-portable-anymap")  # fmt: skip
 EVENT = {
     "type": "object",
     "properties": {
@@ -284,10 +286,10 @@ class _Api:
         except PictureError:
             settings = None
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(64)
             file.seek(0)
             sha = hashlib.sha256(file.read()).hexdigest()
-        media = next((kind for start, kind in SIGNATURES.items() if head.startswith(start)), "image/png")
+        media = _media(head)
         about = {**describe(picture), "sha256": sha, "settings": settings}
         new = self.store.add_picture(path, kind="upload", name=name, size=picture.size, media=media, about=about)
         return self._picture_view(new)
@@ -681,6 +683,13 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
     files["/"] = STATIC / "index.html"
     files["/favicon.ico"] = STATIC / "icon.svg"
     return {name: (path.read_bytes(), MEDIA[path.suffix]) for name, path in files.items()}
+
+
+def _media(head: bytes) -> str:
+    """The media type of a picture that was read, by how its file begins."""
+    if head[4:8] == b"ftyp":
+        return "image/avif" if b"avif" in head or b"avis" in head else "image/heic"
+    return next(kind for start, kind in SIGNATURES.items() if head.startswith(start))
 
 
 def _static(data: bytes, media: str) -> Callable[[Request], Response]:

@@ -135,3 +135,36 @@ def test_random_names_never_meet_nor_leave_the_folder(make):
 def test_a_long_name_of_a_mask_is_named_after_its_picture():
     assert named_after("deep/x_mask001") == "deep/x"
     assert named_after("deep_mask/x") is None
+
+
+ENDINGS = ["_mask", "-mask", ".mask", "_MASK", " mask", "_mask001", "-mask2", "_masks"]
+STEMS = ["a", "b", "x1", "café", "写真", "co:lon", "a::b", "scan [2]", "two words", "n" * 120, "été", "dot.ted", "mask"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_in_any_layout_each_picture_has_its_mask_and_no_mask_is_painted(make, seed):
+    """Random folders of pictures and masks, in one place or two, deep or not, accents in either form."""
+    rng = np.random.default_rng(seed)
+    apart, deep = bool(rng.integers(2)), bool(rng.integers(2))
+    endings, wanted = ENDINGS if not apart else [*ENDINGS, ""], {}
+    for stem in rng.choice(STEMS, rng.integers(1, 9), replace=False):
+        folder = str(rng.choice(["", "one/", "two [x]/deep/"])) if deep else ""
+        forms = [str(rng.choice(["NFC", "NFD"])) for _ in "pm"]
+        photo, mask = (unicodedata.normalize(form, str(stem)) for form in forms)
+        photo += str(rng.choice([".png", ".jpg", ".JPG", ".jfif", ".webp", ".tif", ".avif", ".heic"]))
+        where = "masks/" if apart else "in/"
+        wanted["in/" + folder + photo] = where + folder + mask + str(rng.choice(endings)) + ".png"
+    alone = "in/alone.png"
+    root = make(*wanted, *wanted.values(), *([alone] if rng.integers(2) else []))
+    masks = str(root / "masks") if apart else None if rng.integers(2) else str(root / "in")
+    tasks, remarks = read_tasks(str(root / "in"), masks, BASE)
+    painted = {
+        task.request.photo.removeprefix(f"{root}/"): task.request.mask.removeprefix(f"{root}/")
+        for task in tasks
+        if task.request is not None
+    }
+    assert painted == wanted
+    assert [task.name for task in tasks if task.request is None] == (["alone"] if (root / alone).exists() else [])
+    assert not set(painted) & set(painted.values())
+    assert not any("mask" in remark for remark in remarks)
+    assert not any(task.name.startswith("row-") for task in tasks)

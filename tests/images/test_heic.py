@@ -92,6 +92,12 @@ def test_without_the_package_it_is_named(heic, monkeypatch):
         read_picture(heic(TURNED))
 
 
+def test_what_is_no_picture_is_told_what_is_read(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"no picture at all")
+    with pytest.raises(PictureError, match=f"expected one of PNG, .*{', HEIC' if decoding.HEIF else 'PPM'}"):
+        read_picture(tmp_path / "a.heic")
+
+
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.7, 0.95])
 def test_a_broken_file_is_one_sentence(heic, part):
     pytest.importorskip("pi_heif")

@@ -219,6 +219,28 @@ def test_the_word_alpha_leaves_nothing_see_through():
         masks.mask_from_alpha(Picture(photo((60, 60)), np.full((60, 60), 254, np.uint8)))
 
 
+@few
+@given(st.integers(0, 999), st.booleans(), st.floats(0.2, 6), st.booleans())
+def test_any_soft_edge_becomes_opaque_and_nothing_else_changes(seed, deep, softness, grey):
+    """Whatever was not opaque is opaque afterwards, in 8 and 16 bits; every pixel that was is as it was."""
+    rng = np.random.default_rng(seed)
+    shape, top = tuple(rng.integers(6, 40, 2)), 65535 if deep else 255
+    centre, radius = rng.uniform(0, 1, 2) * shape, rng.uniform(1, max(shape) / 2)
+    y, x = np.indices(shape)
+    alpha = np.clip((np.hypot(y - centre[0], x - centre[1]) - radius) / softness, 0, 1)
+    dtype = np.uint16 if deep else np.uint8
+    alpha = np.round(alpha * top).astype(dtype)
+    if (alpha == top).all() or not (alpha == top).any():
+        return
+    pixels = rng.integers(0, top + 1, (*shape, 1 if grey else 3), dtype)
+    picture = Picture(pixels, alpha)
+    mask = masks.read_mask("alpha", picture=picture)
+    np.testing.assert_array_equal(mask, alpha < top)
+    out = picture.with_pixels(rng.random((*shape, 3)).astype(np.float32), mask)
+    assert out.alpha is None or (out.alpha == top).all()
+    np.testing.assert_array_equal(out.pixels[alpha == top], pixels[alpha == top])
+
+
 def test_a_mask_on_its_side_is_told_of_orientation():
     with pytest.raises(PictureError, match=r"24 x 12 .* 12 x 24 .*EXIF orientation.*quarter") as error:
         masks.read_mask(np.eye(12, 24), (24, 12))

@@ -132,7 +132,7 @@ def test_what_a_format_cannot_hold_is_named_once(tmp_path, suffix, kind):
     picture = read_picture(png_with(tmp_path, COLOUR + TEXTS))
     said = [one for one in written(picture, tmp_path / f"b.{suffix}") if "cannot hold" in one]
     assert said == [
-        f"{kind} cannot hold gAMA, cHRM, cICP, the texts 'parameters', 'Comment' of the picture; it was left out."
+        f"{kind} cannot hold gAMA, cHRM, cICP and the texts 'parameters', 'Comment' of the picture; they were left out."
     ]
     with Image.open(tmp_path / f"b.{suffix}") as im:
         assert "Jürgen" in im.getexif()[COPYRIGHT] or "JÃ¼rgen" in im.getexif()[COPYRIGHT]
@@ -175,8 +175,10 @@ def test_iptc_comment_and_thumbnail(tmp_path):
         assert read_picture(tmp_path / name).metadata.iptc == record
     assert read_picture(tmp_path / "b.jpg").metadata.comment == b"note"
     assert written(picture, tmp_path / "b.png") == [
-        "PNG cannot hold IPTC, the comment of the picture; it was left out."
+        "PNG cannot hold IPTC and the comment of the picture; they were left out."
     ]
+    only = Picture(picture.pixels, metadata=Metadata(comment=b"note"))
+    assert written(only, tmp_path / "b.png") == ["PNG cannot hold the comment of the picture; it was left out."]
 
 
 def test_a_thumbnail_does_not_show_what_was_painted_over():
@@ -259,6 +261,28 @@ def test_a_jpeg_is_compressed_as_its_source_was_and_that_is_said(tmp_path):
     write_picture(picture, tmp_path / "c.jpg", quality=95, say=said.append)
     with Image.open(tmp_path / "c.jpg") as c, Image.open(tmp_path / "a.jpg") as a:
         assert c.quantization != a.quantization
+
+
+@few
+@given(st.integers(0, 999), st.sampled_from([None, 1, 60, 95, 100]), st.booleans(), st.booleans())
+def test_any_jpeg_says_once_that_it_is_compressed_anew(tmp_path_factory, seed, quality, grey, from_jpeg):
+    """Of any picture, at any quality, from a JPEG or not; what is written losslessly says nothing of the kind."""
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("jpeg")
+    picture = Picture(noise(*rng.integers(1, 50, 2), 1 if grey else 3, seed=seed))
+    if from_jpeg:
+        write_picture(picture, folder / "a.jpg", quality=int(rng.integers(1, 101)), say=lambda _: None)
+        picture = read_picture(folder / "a.jpg")
+    said = []
+    write_picture(picture, folder / "b.jpg", quality=quality, say=said.append)
+    assert [one for one in said if "compressed" in one or ".png" in one] == [
+        "A JPEG is compressed anew all over, also where nothing was repainted; a .png keeps those pixels as given."
+    ]
+    for suffix in ("png", "tif", "webp"):
+        assert not any("compressed" in one for one in written(picture, folder / f"c.{suffix}"))
+        back = read_picture(folder / f"c.{suffix}").pixels
+        np.testing.assert_array_equal(
+            np.broadcast_to(back, (*picture.shape, 3)), np.broadcast_to(picture.pixels, (*picture.shape, 3))
+        )
 
 
 def test_tables_turn_with_the_pixels(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -13,11 +14,11 @@ import png
 import pytest
 import tifffile
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from paintback.images import MissingPicture, PictureError, decoding, encoding
+from paintback.images import MissingPicture, PictureError, check_writable, decoding, encoding
 from paintback.images.picture import Picture, read_picture, read_settings, to_numpy, to_pil, to_torch, write_picture
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
@@ -390,6 +391,36 @@ def test_failing_encoder_leaves_nothing(tmp_path, monkeypatch):
         write_picture(noise(3, 4, 3, np.uint8), tmp_path / "a.png")
     one_sentence(error)
     assert not list(tmp_path.iterdir())
+
+
+NAMES = st.characters(exclude_characters="/\0", exclude_categories=["Cs"])
+
+
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(NAMES, min_size=1, max_size=60), st.integers(1, 275), st.sampled_from([".png", ".jpg", ".tif", ".webp"]))
+def test_any_name_that_the_disk_takes_is_written_and_others_are_refused_beforehand(
+    tmp_path_factory, text, most, suffix
+):
+    """Letters of one to four bytes, up to the longest name there is, and a little beyond."""
+    folder = tmp_path_factory.mktemp("names")
+    name = ""
+    for letter in itertools.islice(itertools.cycle(text), most):
+        if len(os.fsencode(name + letter + suffix)) > most:
+            break
+        name += letter
+    path, picture = folder / (name + suffix), Picture(np.zeros((2, 3, 3), np.uint8))
+    if not name or Path(name + suffix).suffix != suffix:
+        return
+    if len(os.fsencode(path.name)) > 255:
+        with pytest.raises(PictureError, match="bytes, expected at most 255; shorten it"):
+            check_writable(path, picture)
+        assert not list(folder.iterdir())
+    else:
+        check_writable(path, picture)
+        assert not list(folder.iterdir())
+        write_picture(picture, path, say=lambda _: None)
+        assert [one.name for one in folder.iterdir()] == [path.name]
+        assert read_picture(path).size == (3, 2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import paintback as pb
+from paintback.images import read_picture
 from paintback.images.regions import hole_regions
 from paintback.models.catalogue import Sampler
 from paintback.models.embedded import EmbeddedModel
@@ -297,3 +298,47 @@ def test_a_thin_hole_is_painted_by_its_own_method_and_again() -> None:
     assert settings["thin_method"] == "lanpaint"
     assert np.array_equal(run(both, **settings).images[0], mixed.images[0])
     assert (made.sizes(image, thin), made.sizes(image, wide)) != (made.sizes(image, wide), made.sizes(image, wide))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(["L", "LA", "L+tRNS", "P", "P+tRNS", "RGB+tRNS", "RGBA", "I;16", "1"]),
+    size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    seed=st.integers(0, 999),
+    given_as=st.sampled_from(["file", "PIL", "picture"]),
+)
+def test_any_kind_of_picture_is_painted(
+    inpainter: Inpainter, tmp_path_factory: Any, kind: str, size: tuple[int, int], seed: int, given_as: str
+) -> None:
+    """Grey, grey with either transparency, palettes, 16 bits: read, painted where hidden, unchanged elsewhere."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (*size, 4), np.uint8)
+    path, options = tmp_path_factory.mktemp("kinds") / "given.png", {}
+    if kind in ("L", "L+tRNS"):
+        image, options = Image.fromarray(pixels[..., 0]), {"transparency": int(pixels[0, 0, 0])}
+    elif kind == "LA":
+        image = Image.fromarray(pixels[..., :2])
+    elif kind.startswith("P"):
+        image, options = Image.fromarray(pixels[..., :3]).quantize(16), {"transparency": 3}
+    elif kind == "RGB+tRNS":
+        image, options = Image.fromarray(pixels[..., :3]), {"transparency": tuple(map(int, pixels[0, 0, :3]))}
+    elif kind == "RGBA":
+        image = Image.fromarray(pixels)
+    elif kind == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, size, np.uint16))
+    else:
+        image = Image.fromarray(pixels[..., 0] > 127)
+    image.save(path, **(options if kind.endswith("tRNS") else {}))
+    read = read_picture(path)
+    hole = rng.random(size) < rng.uniform(0.1, 0.9)
+    hole[0, 0], hole[-1, -1] = True, False
+    source = {"file": str(path), "PIL": Image.open(path), "picture": read}[given_as]
+    (out,) = inpainter(
+        source, hole, method="ddnm", num_inference_steps=1, generator=seeded(0)[0], output_type="picture"
+    ).images
+    assert (out.grey, out.pixels.dtype, out.shape) == (read.grey, read.pixels.dtype, read.shape)
+    np.testing.assert_array_equal(out.pixels[~hole], read.pixels[~hole])
+    assert (out.alpha is None) == (read.alpha is None)
+    assert (read.alpha is not None) == (kind in ("LA", "RGBA") or kind.endswith("tRNS"))
+    if read.alpha is not None:
+        np.testing.assert_array_equal(out.alpha[~hole], read.alpha[~hole])

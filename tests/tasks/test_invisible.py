@@ -1,5 +1,5 @@
 """Pixels of alpha 0: no model goes by the colours that nobody sees, nothing is thought up for them that reaches into a
-hole beside them, and they stay as they were given."""
+hole beside them, and they stay as they were given; nor is anything thought up beyond the border of a picture."""
 
 import numpy as np
 import pytest
@@ -113,3 +113,22 @@ def test_invisible_pixels_that_the_mask_names_are_painted(inpainter):
     out = paint(inpainter, Picture(picture.pixels, alpha), "alpha", method="ddnm", num_inference_steps=2)
     assert (out.alpha == 255).all()
     np.testing.assert_array_equal(out.pixels[alpha > 0], picture.pixels[alpha > 0])
+
+
+@pytest.mark.parametrize("shape", [(33, 33), (41, 50), (100, 67)])
+@pytest.mark.parametrize("place", ["middle", "corner", "border", "across"])
+def test_a_flat_picture_stays_flat_to_its_border(inpainter, shape, place):
+    """The network takes sides of multiples of 8; with what it needs beyond the border painted too, this was 184 off."""
+    height, width = shape
+    hole = np.zeros(shape, bool)
+    if place == "middle":
+        hole[height // 2 - 6 : height // 2 + 6, width // 2 - 6 : width // 2 + 6] = True
+    elif place == "corner":
+        hole[-12:, -12:] = True
+    elif place == "border":
+        hole[height // 3 : height // 3 + 10, -10:] = True
+    else:
+        hole[height // 2 : height // 2 + 3] = True
+    pixels = np.full((*shape, 3), (245, 245, 240), np.uint8)
+    out = paint(inpainter, Picture(pixels), hole, quality="fast")
+    assert np.abs(out.pixels.astype(int) - pixels).max() <= 6

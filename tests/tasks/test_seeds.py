@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 import re
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import paintback as pb
 from paintback.painting.request import LARGEST_SEED, Request
 from paintback.painting.session import seeded
-from paintback.randomness import one_or_each
+from paintback.randomness import fresh_seed, one_or_each
 from tests.tasks.test_inpaint import tiny_model
 
 CALL = {"method": "ding", "num_inference_steps": 3, "output_type": "np"}
@@ -130,3 +132,25 @@ def test_two_pictures_with_one_generator_have_no_seeds(inpainter):
     generator = torch.Generator().manual_seed(5)
     assert inpainter([IMAGE, IMAGE], MASK, generator=generator, **CALL).seeds == [None, None]
     assert one_or_each(None, 2)[1][1] is not None
+
+
+@hypothesis.settings(max_examples=12, derandomize=True, deadline=None)
+@hypothesis.given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 4)), min_size=1, max_size=4))
+def test_any_generators_whatever_tell_seeds_that_hold(inpainter, drawn):
+    """Fresh ones, used ones, whole numbers, the same one twice: a seed that is told makes its picture again, alone."""
+    made = []
+    for seed, number, kind in drawn:
+        if number:
+            made.append(seed)
+        elif kind == 0 and any(isinstance(one, torch.Generator) for one in made):
+            made.append(next(one for one in made if isinstance(one, torch.Generator)))
+        else:
+            made.append(used(seed) if kind == 1 else torch.Generator().manual_seed(seed))
+    unsure = [isinstance(one, torch.Generator) and (sum(one is other for other in made) > 1) for one in made]
+    fresh = [not isinstance(one, torch.Generator) or fresh_seed(one) is not None for one in made]
+    out = inpainter(IMAGE, MASK, num_images_per_prompt=len(made), generator=made, **CALL)
+    assert [seed is None for seed in out.seeds] == [a or not b for a, b in zip(unsure, fresh, strict=True)]
+    for seed, image in zip(out.seeds, out.images, strict=True):
+        if seed is not None:
+            alone = inpainter(IMAGE, MASK, generator=generators(seed), **CALL).images[0]
+            assert abs(alone - image).max() < 1e-5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
@@ -9,13 +10,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from paintback import methods
 from paintback.images import read_picture, read_settings
 from paintback.models.catalogue import recommended
 from paintback.web.config import Limits, offers
 from paintback.web.store import Store
+from tests.images.test_heic import TURNED
 from tests.web.sites import Site, events, hole, photograph, png
 
 NOBODY = "0" * 32
@@ -179,6 +181,29 @@ def test_a_picture_is_shown_as_browsers_can(site) -> None:
     answer = site.http.get(f"/api/pictures/{sent['id']}/view")
     assert answer.headers["content-type"] == "image/png"
     assert (pixels(answer.content) == photograph(32)).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "media"),
+    [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp"), ("TIFF", "tiff"), ("BMP", "bmp"), ("GIF", "gif"),
+     ("PPM", "x-portable-anymap"), ("AVIF", "avif"), ("HEIC", "heic")],
+)  # fmt: skip
+def test_a_file_is_served_as_what_it_is(shared: Site, form: str, media: str) -> None:
+    buffer = io.BytesIO()
+    if form == "HEIC":
+        pytest.importorskip("pi_heif")
+        buffer.write(base64.b64decode(TURNED))
+    elif form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    else:
+        Image.fromarray(photograph(32)).save(buffer, form)
+    sent = shared.send(buffer.getvalue(), f"a.{form.lower()}", f"image/{media}").json()
+    answer = shared.http.get(f"/api/pictures/{sent['id']}")
+    assert answer.headers["content-type"] == f"image/{media}" and answer.content == buffer.getvalue()
+    view = shared.http.get(f"/api/pictures/{sent['id']}/view")
+    assert view.headers["content-type"] == "image/png" and pixels(view.content).shape[:2] == (
+        sent["height"], sent["width"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -22,9 +23,12 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from paintback.web.config import Limits
+from paintback.web.config import Config, Limits
 from paintback.web.connections import limited, most_connections
+from paintback.web.preview import Progress
 from paintback.web.security import Guard
+from paintback.web.store import NoRoomError, Store
+from paintback.web.worker import Worker
 from tests.web.sites import Site, png
 
 
@@ -123,6 +127,65 @@ def test_stop_on_a_full_disk(open_site, monkeypatch: pytest.MonkeyPatch) -> None
     store._db.execute("PRAGMA max_page_count=1000000")
     assert site.wait(job)["state"] == "stopped"
     assert site.wait(site.ask(**given, method="ddnm", steps=1)["id"])["state"] == "done"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_worker_outlives_any_failures_and_full_disks(
+    config: Config, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Jobs that fail, on a disk that is full whenever it likes: all of them end, and the queue goes on."""
+    rng = random.Random(seed)
+    monkeypatch.setattr("paintback.web.worker.FULL", 0.001)
+
+    def at_times(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if rng.random() < 0.4:
+                raise NoRoomError("The server's disk is full; make room on it and try again.")
+            return work(*arguments, **named)
+
+        return call
+
+    class Painter(Worker):
+        def _prepare(self) -> None:
+            if rng.random() < 0.2:
+                raise RuntimeError("what nobody thought of")
+
+        def _warm(self) -> None:
+            pass
+
+        def _run_job(self, row: dict[str, Any]) -> Any:
+            progress = self.progress[row["id"]] = Progress(1)
+            if row["request"]["fails"]:
+                raise rng.choice([ValueError("no"), RuntimeError("out of memory"), OSError(28, "No space left")])
+
+            def keep() -> None:
+                options = {"kind": "output", "name": "made", "size": (1, 1), "media": "image/png"}
+                store.add_output(row["id"], 1, store.add_picture(b"r", **options), 0, {})
+
+            self._when_there_is_room(keep, progress)
+            return "done", None, None
+
+    store = Store(config.data)
+    photo = store.add_picture(b"p", kind="upload", name="a", size=(1, 1), media="image/png")
+    request = {"photo": photo, "mask": None, "samples": 1}
+    fails = {}
+    for name in ("claim", "finish", "add_output"):
+        monkeypatch.setattr(store, name, at_times(getattr(store, name)))
+    worker = Painter(store, config, {}, lambda: None)
+    worker.start()
+    for _ in range(12):
+        fail = rng.random() < 0.5
+        fails[store.add_job({**request, "fails": fail}, "me", most=99, most_per_client=99)] = fail
+        worker.wake()
+    until(lambda: all(job["state"] in ("done", "failed") for job in store.jobs()))
+    assert worker.is_alive()
+    for job, fail in fails.items():
+        ended = store.job(job)
+        assert (ended["state"], len(ended["outputs"])) == (("failed", 0) if fail else ("done", 1))
+        assert fail == bool(ended["error"])
+    worker.close()
+    assert not worker.is_alive()
+    store.close()
 
 
 # bodies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -156,6 +157,51 @@ def test_a_result_that_another_job_paints_in_stays(tmp_path: Path, times: Times)
     assert kept(store) == []
     with pytest.raises(ValueError, match="not here any more"):
         ask(store, result)
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_any_purge_takes_uploads_first_and_nothing_of_the_last_hour(tmp_path: Path, times: Times, seed: int) -> None:
+    """Random uploads, jobs, hours, restarts and wrong clocks between purges of random sizes."""
+    rng = random.Random(seed)
+    store = times.open(tmp_path)
+    sent: dict[str, float] = {}  # when each picture was sent last, by the clock that does not jump
+    jobs: dict[str, tuple[float, str, str]] = {}  # when each ended, its photo and its result
+    purged = 0
+    for _ in range(60):
+        do = rng.choice(["send", "send", "send", "paint", "wait", "purge", "restart", "jump"])
+        if do == "send":
+            sent[send(store, bytes([rng.randrange(40)]) * rng.randrange(1, 99), f"{rng.randrange(3)}")] = times.up
+        elif do == "paint" and (here := [one for one in sent if store.picture(one) is not None]):
+            photo = rng.choice(here)
+            job = ask(store, photo)
+            made = paint(store, job, bytes(rng.randrange(1, 99)))
+            jobs[job] = times.up, photo, made
+        elif do == "wait":
+            times.pass_(rng.choice([60, 1200, 3000, 4000]))
+        elif do == "jump":
+            times.wall += rng.choice([-MONTH, MONTH, 3600.0])
+        elif do == "restart":
+            store.close()
+            store = times.open(tmp_path)
+        elif do == "purge":
+            before = {one for one in jobs if store.job(one) is not None}
+            used = {jobs[one][1] for one in before}
+            idle = {one for one in sent if store.picture(one) is not None and one not in used}
+            most = rng.choice([0, 100, 400, 10**9])
+            store.purge(days=3650, most_bytes=most)
+            purged += 1
+            gone = {one for one in before if store.job(one) is None}
+            for one in gone | {one for one in idle if store.picture(one) is None}:
+                assert times.up - (jobs[one][0] if one in jobs else sent[one]) >= 3600
+            for job in before - gone:
+                _, photo, made = jobs[job]
+                assert store.path(photo).exists() and store.path(made).exists()
+            if gone:  # only once no upload was left that nobody needs
+                assert not [one for one in idle if store.picture(one) is not None and times.up - sent[one] > 3700]
+            if most == 10**9:
+                assert not gone
+    assert purged
     store.close()
 
 
