@@ -42,7 +42,17 @@ Array = NDArray[Any]
 MAX_PIXELS = 178_956_970  # where Pillow itself speaks of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
 READABLE = ", ".join(
-    ["PNG", "JPEG", "WebP", "TIFF", "BMP", "GIF", "PPM", *["AVIF"] * features.check("avif"), *["HEIC"] * bool(HEIF)]
+    [
+        "PNG",
+        "JPEG",
+        "WebP",
+        "TIFF",
+        "BMP",
+        "GIF",
+        "PPM",
+        *(["AVIF"] if features.check("avif") else []),
+        *(["HEIC"] if HEIF else []),
+    ]
 )
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC",
           b"heis": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}  # fmt: skip

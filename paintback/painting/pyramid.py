@@ -294,7 +294,8 @@ def _crop_rows(
         if first < stop:
             values, known = canvas.crop(box, slice(first, stop))
             parts.append((values, known, canvas.beyond(box).expand_as(known)))
-    return tuple(map(torch.cat, zip(*parts, strict=True)))  # type: ignore[return-value]
+    values, known, beyond = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(known), torch.cat(beyond)
 
 
 def _pool(values: Tensor, known: Tensor, beyond: Tensor, factor: int, *, most: bool) -> tuple[Tensor, Tensor, Tensor]:
