@@ -292,8 +292,8 @@ def _crop_rows(
     for number, (canvas, box) in enumerate(zip(canvases, boxes, strict=True)):
         first, stop = (min(max(row - number * num_samples, 0), num_samples) for row in (rows.start, rows.stop))
         if first < stop:
-            values, known = canvas.crop(box, slice(first, stop))
-            parts.append((values, known, canvas.beyond(box).expand_as(known)))
+            shown, seen = canvas.crop(box, slice(first, stop))
+            parts.append((shown, seen, canvas.beyond(box).expand_as(seen)))
     values, known, beyond = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(known), torch.cat(beyond)
 
