@@ -24,15 +24,18 @@ __all__ = [
     "VP",
     "Coordinates",
     "Flow",
+    "GRIDS",
     "Grid",
     "Rescaled",
     "Schedule",
     "Time",
+    "demand",
     "from_scheduler",
     "karras",
     "log_snr",
     "make_grid",
     "own_times",
+    "power",
     "uniform",
 ]
 
@@ -395,6 +398,89 @@ def log_snr(
         return _from_ratios(schedule, ramp.exp())
 
     return grid
+
+
+def power(exponent: float = 2.0) -> Callable[[Schedule, int], Tensor]:
+    """A grid of t_k = (1 - k / N)^exponent: above 1 with more steps at the clean end, below 1 at the noisy one.
+
+    2 is the quadratic grid of DiffPIR (arXiv:2305.08995) and DDIM (arXiv:2010.02502).
+
+    Args:
+        exponent: above 0; 1 is `uniform`.
+
+    Returns:
+        A grid for `Method.sample(grid=...)`: (schedule, N) -> (N + 1,) times.
+
+    Raises:
+        ValueError: for an exponent that is not positive.
+    """
+    if not (exponent > 0 and math.isfinite(exponent)):
+        raise ValueError(f"The exponent of a grid must be positive; got {exponent}.")
+
+    def grid(schedule: Schedule, steps: int) -> Tensor:
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** exponent
+
+    return grid
+
+
+def demand(missing: float = 1.0, weak: float = 0.0, strength: float = 1.0) -> Callable[[Schedule, int], Tensor]:
+    """A grid made for the operator: more steps at the noisy end the more is missing, at the clean end the more is faint.
+
+    Spectrum-adaptive scheduling (Cao et al., Making Every Step Count, 2026): with u = sigma / (alpha + sigma), a flow's
+    time, the times lie so that the density
+
+        q(u) = 1 + strength (missing u^2 + weak (1 - u)^2) / (u^2 + (1 - u)^2)
+
+    has the same mass between any two. The paper writes it for flows, from u = 1 to 0.18; here the last step ends at the
+    clean picture, and any schedule is put at the same noise levels.
+
+    Args:
+        missing: part of the picture that y does not show, 0 to 1: the hole's, for a mask.
+        weak: sum of what the operator takes of the rest, 0 to 1: (rank - squared Frobenius norm / squared largest
+            singular value) / entries; 0 for a mask.
+        strength: the paper's lambda, 1 there; 0 is a grid uniform in u.
+
+    Returns:
+        A grid for `Method.sample(grid=...)`: (schedule, N) -> (N + 1,) times.
+
+    Raises:
+        ValueError: for parts outside [0, 1] or a negative strength.
+    """
+    if not (0 <= missing <= 1 and 0 <= weak <= 1 and strength >= 0):
+        raise ValueError(
+            f"missing and weak must lie between 0 and 1 and strength be at least 0; got {missing}, {weak}, {strength}."
+        )
+
+    def mass(u: Tensor) -> Tensor:
+        # the integral of u^2 / (u^2 + (1 - u)^2) is u / 2 + ln(u^2 + (1 - u)^2) / 4
+        bend = (u.square() + (1 - u).square()).log() / 4
+        return u + strength * (missing * (u / 2 + bend) + weak * (u / 2 - bend))
+
+    def grid(schedule: Schedule, steps: int) -> Tensor:
+        ratio = schedule.at(1.0).ratio
+        low = torch.zeros(steps + 1, dtype=torch.float64)
+        high = torch.full_like(low, ratio / (1 + ratio) if math.isfinite(ratio) else 1.0)
+        wanted = mass(high) * torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        for _ in range(60):  # bisection of a function that rises
+            middle = (low + high) / 2
+            below = mass(middle) < wanted
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        times = schedule.time_of_ratio(high / (1 - high))
+        times[0], times[-1] = 1.0, 0.0
+        return times
+
+    return grid
+
+
+# The grids that a name stands for: None is the model's, or the method's own.
+GRIDS: dict[str, Grid | None] = {
+    "own": None,
+    "uniform": uniform,
+    "quadratic": power(2.0),
+    "noisy_end": demand(),
+    "log_snr": log_snr(),
+    "karras": karras(),
+}
 
 
 def from_scheduler(scheduler: Any, schedule: Schedule) -> Tensor:

@@ -71,8 +71,8 @@ class Ddnm(Method):
         return travel(run, self.move, x_t, t, s, self.travel_length, self.travel_repeats)
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
-        """The corrected picture predicted at the last time above 0, with its time travel."""
-        return self.step(run, x_t, t, run.times[-1])
+        """The corrected picture predicted at the last time above 0."""
+        return self.move(run, x_t, t, run.times[-1])
 
     def move(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s; at sigma_s = 0 it is the corrected picture."""

@@ -17,8 +17,8 @@ The pull has a length of about zeta for the whole picture, so that larger pictur
 entry whatever the size; zeta = 1 of the paper, at M = 3 x 256 x 256, is then 0.0023.
 
 Noisy observations need no change: sigma_y is absorbed in zeta in the paper. Known entries are not set during the run;
-nothing holds them at y but the pull. The last look, at the last time above 0, is the model's picture without a pull.
-Cost of N intervals: N evaluations, N - 1 gradients.
+nothing holds them at y but the pull. The last look, at the last time above 0, is pulled too, as in the paper's loop.
+Cost of N intervals: N evaluations, N gradients.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from paintback.denoiser import Prediction
 from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, misfit, observed, unit
 from paintback.schedules import Coordinates
@@ -55,10 +56,20 @@ class Dps(Method):
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
+        at_t, pull = self.looks(run, x_t, t)
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The pulled picture at the last time above 0."""
+        at_t, pull = self.looks(run, x_t, t)
+        return at_t.x0 + pull
+
+    def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Prediction, Tensor]:
+        """The prediction at t, and zeta J^T A^T r / |r|."""
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
-        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + zeta * vjp(adjoint(run, unit(misfit(run, at_t.x0))))
+        return at_t, zeta * vjp(adjoint(run, unit(misfit(run, at_t.x0))))
 
     def vjps(self, num_inference_steps: int) -> int:
-        """N - 1."""
-        return num_inference_steps - 1
+        """N."""
+        return num_inference_steps

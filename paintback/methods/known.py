@@ -15,13 +15,14 @@ to the model.
 
 **Time travel** (Lugmayr et al., RePaint, CVPR 2022, arXiv:2201.09865, section 4.2 and the schedule of its appendix;
 taken up by DDNM, arXiv:2212.00490, section 3.3): go back to a noisier time by adding noise, and come again. A run of N
-intervals lands on the grid's points 1, ..., N. Those that lie a multiple of `length` before the end are stops: from
-each, the state jumps back `length` points,
+intervals lands on the grid's points 1, ..., N, the last one clean. Point N - 1 and those a multiple of `length` before
+it are stops, but for points before `length`: from each, the state jumps back `length` points,
 
     x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) eps,
 
-and makes the same `length` steps again, `repeats` - 1 times. The first `length` intervals at least are made once only.
-That is the schedule of RePaint's appendix as we know it: 250 steps with jumps of 10, 10 times, make 2410 evaluations.
+and makes the same `length` steps again, `repeats` - 1 times. The last interval, to the clean picture, is made once.
+That is the schedule of both papers' authors: 250 steps with jumps of 10, 10 times, stop at 19, 29, ..., 249 and make
+2410 evaluations.
 With a noisy y, stops whose state is cleaner than y (sigma / alpha < sigma_y) have no jump (ours): nothing puts y back
 there, so that every walk would forget some of it.
 """
@@ -90,10 +91,10 @@ def travel(run: Run, move: Move, x_t: Tensor, t: Time, s: Time, length: int, rep
 
     Args:
         run: whose grid holds t and s.
-        move: one step of a method; s may be the last time, 0.
+        move: one step of a method.
         x_t: state at t.
         t: a time of the grid.
-        s: the one after it.
+        s: the one after it, above 0.
         length: of a jump, in grid points.
         repeats: how often a stretch before a stop is walked in all; 1 for no time travel.
     """
@@ -116,4 +117,4 @@ def travel_cost(steps: int, length: int, repeats: int) -> int:
 
 
 def _is_stop(arrival: int, last: int, length: int) -> bool:
-    return arrival > length and (last - arrival) % length == 0
+    return length <= arrival < last and (last - 1 - arrival) % length == 0

@@ -11,7 +11,7 @@ Everything said of `dps` holds; for a pixel model D is the identity and the two 
 Pictures behind a latent mask: the observation carries the picture that its y is the encoding of, and the residual is
 taken there, on every known pixel, as in the paper. Where a caller gives latents alone, D(y) stands for the picture,
 known where the latent mask is, enlarged to pixels; that is our reconstruction.
-Cost of N intervals: N evaluations, N - 1 gradients, and as many through the decoder.
+Cost of N intervals: N evaluations, N gradients, and as many through the decoder.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from paintback.denoiser import Prediction
 from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, decoded, misfit, observed, picture_observation, unit
 from paintback.schedules import Coordinates
@@ -49,15 +50,21 @@ class Ldps(Method):
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
+        at_t, pull = self.looks(run, x_t, t)
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The pulled picture at the last time above 0."""
+        at_t, pull = self.looks(run, x_t, t)
+        return at_t.x0 + pull
+
+    def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Prediction, Tensor]:
+        """The prediction at t, and minus zeta times the gradient of the residual's norm, through the decoder."""
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
-        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + zeta * vjp(self.pull(run, at_t.x0))
-
-    def pull(self, run: Run, x0: Tensor) -> Tensor:
-        """Minus the gradient of the residual's norm with respect to x0, through the decoder."""
-        picture, back = decoded(run, x0)
-        return back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
+        picture, back = decoded(run, at_t.x0)
+        return at_t, zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
 
     def vjps(self, num_inference_steps: int) -> int:
-        """N - 1."""
-        return num_inference_steps - 1
+        """N."""
+        return num_inference_steps

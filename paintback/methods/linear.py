@@ -34,6 +34,7 @@ __all__ = [
     "Apply",
     "Loss",
     "adjoint",
+    "conditioned",
     "conjugate_gradient",
     "correction",
     "decoded",
@@ -46,6 +47,7 @@ __all__ = [
     "project",
     "project_to_noise",
     "restarted_gradient",
+    "ridge",
     "sizes",
     "unit",
 ]
@@ -53,6 +55,7 @@ __all__ = [
 Apply = Callable[[Tensor], tuple[Tensor, Tensor]]
 Loss = Literal["square", "norm"]
 LOSSES = ("square", "norm")
+_SOLVE = 30  # iterations in the space of y, where A A^T is well conditioned
 
 # ------------------------------------------------------------------------------------------------------ A and its kin
 
@@ -107,6 +110,36 @@ def project(run: Run, x: Tensor, strength: float = 1.0) -> Tensor:
     if run.operator is None and strength == 1:
         return torch.where(run.known, run.y, x)
     return x + strength * correction(run, x)
+
+
+def ridge(run: Run, gap: Tensor, softness: float) -> Tensor:
+    """A^T (A A^T + softness I)^-1 gap, of the state's shape: `correction` where softness is 0.
+
+    x plus that, for gap = y - A x, is the nearest compromise, argmin_u |y - A u|^2 + softness |u - x|^2. For a mask it
+    is gap / (1 + softness); for an operator conjugate gradients solve it in the space of y, without network calls.
+
+    Args:
+        run: whose operator it is.
+        gap: of y's shape, 0 where the mask hides.
+        softness: at least 0.
+    """
+    a = run.operator
+    if a is None:
+        return gap / (1 + softness)
+    if softness == 0:
+        return a.pseudo_inverse(gap)
+    solution, _ = conjugate_gradient(lambda v: (a(a.transpose(v)) + softness * v, v), gap, _SOLVE)
+    return a.transpose(solution)
+
+
+def conditioned(run: Run, mean: Tensor, std: float) -> Tensor:
+    """A draw of N(mean, std^2 I) given y: a draw of the prior and of y's noise, moved to agree with y (Matheron)."""
+    drawn = mean + std * run.noise()
+    gap = misfit(run, drawn)
+    if run.sigma:
+        noise = run.sigma * run.generators.normal(run.y)
+        gap = gap + (noise if run.operator else torch.where(run.known, noise, 0.0))
+    return drawn + ridge(run, gap, (run.sigma / std) ** 2)
 
 
 def project_to_noise(run: Run, x: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ prompt skips the tuning; on a pixel model the rest is DPS with the known part of
 (y + lambda x0) / (1 + lambda).
 
 K = 5, Adam's rate 1e-4, period 4, lambda 1, zeta 1 are our values: the paper's appendix could not be opened. For an
-operator the minimum is found by conjugate gradients on pictures, without network calls. Of noise (sigma_y) and of the
+operator the minimum is found by conjugate gradients, without network calls. Of noise (sigma_y) and of the
 picture behind a latent mask, what `dps` and `ldps` say holds.
-Cost of N intervals: N evaluations and N - 1 gradients; with a prompt, (N - 1) K more of both.
+The last look is as the others.
+Cost of N intervals: N evaluations and N gradients; with a prompt, N K more of both.
 """
 
 from __future__ import annotations
@@ -28,10 +29,8 @@ from torch import Tensor
 
 from paintback.denoiser import Prediction
 from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
-from paintback.methods.linear import adjoint, conjugate_gradient, decoded, misfit, picture_observation, unit
+from paintback.methods.linear import adjoint, decoded, misfit, picture_observation, ridge, unit
 from paintback.schedules import Coordinates
-
-_SOLVE = 20  # iterations for the projection, which costs no network call
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,25 @@ class P2l(Method):
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
+        at_t, pull = self.looks(run, x_t, t)
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The pulled picture at the last time above 0."""
+        at_t, pull = self.looks(run, x_t, t)
+        return at_t.x0 + pull
+
+    def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Prediction, Tensor]:
+        """The prediction at t under the tuned prompt, its picture projected where it is time, and the pull."""
         if run.condition is not None and self.prompt_steps:
             self.tune_prompt(run, x_t, t)
         at_t, vjp = run.linearise(x_t, t)
         picture, back = decoded(run, at_t.x0)
-        pull = vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
+        pull = self.zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
         x0 = at_t.x0
         if self.period and (run.times.index(t) + 1) % self.period == 0:
             x0 = run.answer = run.codec.encode(self.project(run, picture))
-        return ddim(Prediction(x0, at_t.x1), s, ancestral_std(t, s), run.noise()) + self.zeta * pull
+        return Prediction(x0, at_t.x1), pull
 
     def tune_prompt(self, run: Run, x_t: Tensor, t: Time) -> None:
         """Adam (arXiv:1412.6980) on every sample's own embedding, which stays in the run."""
@@ -90,19 +99,12 @@ class P2l(Method):
 
     def project(self, run: Run, picture: Tensor) -> Tensor:
         """argmin_u |y - A u|^2 + softness |u - picture|^2."""
-        y, known = picture_observation(run)
-        if run.operator is None:
-            return torch.where(known, (y + self.softness * picture) / (1 + self.softness), picture)
-        a, gap = run.operator, y - run.operator(picture)
-        if self.softness == 0:
-            return picture + a.pseudo_inverse(gap)
-        move, _ = conjugate_gradient(lambda v: (a.transpose(a(v)) + self.softness * v, v), a.transpose(gap), _SOLVE)
-        return picture + move
+        return picture + ridge(run, misfit(run, picture, picture_observation(run)), self.softness)
 
     def evaluations(self, num_inference_steps: int, prompted: bool = False) -> int:
-        """N, and (N - 1) K more with a prompt."""
+        """N, and N K more with a prompt."""
         return num_inference_steps + self.vjps(num_inference_steps, prompted) - self.vjps(num_inference_steps)
 
     def vjps(self, num_inference_steps: int, prompted: bool = False) -> int:
-        """N - 1, and (N - 1) K more with a prompt."""
-        return (num_inference_steps - 1) * (1 + (self.prompt_steps if prompted else 0))
+        """N, and N K more with a prompt."""
+        return num_inference_steps * (1 + (self.prompt_steps if prompted else 0))

@@ -13,7 +13,8 @@ omega = 1 and gamma = 0.1 are the paper's values as we recall them; at 50 steps 
 (0.01, 0.01), (0.1, 0.05) and (0.5, 0.1) for holes from half of the picture to strips, and could not make it work.
 Our choice: for operators A^+ stands for A^T, which is the same where the rows of A are orthonormal, as the paper
 assumes. Of noise (sigma_y) and of the picture behind a latent mask, what `dps` and `ldps` say holds.
-Cost of N intervals: N evaluations, N - 1 gradients, and two through the codec for each.
+The last look is pulled too.
+Cost of N intervals: N evaluations, N gradients, and two through the codec for each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from paintback.denoiser import Prediction
 from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import adjoint, decoded, misfit, picture_observation, unit
 from paintback.schedules import Coordinates
@@ -52,11 +54,20 @@ class Psld(Method):
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
+        at_t, pull = self.looks(run, x_t, t)
+        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
+
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        """The pulled picture at the last time above 0."""
+        at_t, pull = self.looks(run, x_t, t)
+        return at_t.x0 + pull
+
+    def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Prediction, Tensor]:
+        """The prediction at t, and what both terms pull."""
         at_t, vjp = run.linearise(x_t, t)
         picture, back = decoded(run, at_t.x0)
         residual = back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
-        pull = vjp(self.omega * residual + self.gamma * self.glue(run, at_t.x0))
-        return ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
+        return at_t, vjp(self.omega * residual + self.gamma * self.glue(run, at_t.x0))
 
     def glue(self, run: Run, x0: Tensor) -> Tensor:
         """Minus the gradient of |x0 - E(glued picture)| with respect to x0."""
@@ -72,5 +83,5 @@ class Psld(Method):
         return -torch.autograd.grad(gap, leaf, unit(gap.detach()))[0]
 
     def vjps(self, num_inference_steps: int) -> int:
-        """N - 1."""
-        return num_inference_steps - 1
+        """N."""
+        return num_inference_steps

@@ -11,9 +11,8 @@ As alpha_t x0 + sigma_t x1 = x_t = alpha_t mu + sigma_t eps, the regulariser's g
 lambda (mu - x0(x_t)), which is how it is computed: finite at alpha_t = 0 too. No gradient goes through the network.
 
 The paper's Adam: step 0.1, momenta 0.9 and 0.99, lambda 0.25. Sums stand for the paper's means, so that one sample's
-step does not depend on the others. Adam sees the scale of the loss in its epsilon alone: 1e-8 beside the gradient of a
-mean over d entries weighs d times as much as here, which matters where gradients are as small as that (0.004 on the
-recorded runs). mu starts at A^+ y (y on known entries, else 0), or at the picture to refine.
+step does not depend on the others. Adam sees the scale of the loss in its epsilon alone, which is the authors' 1e-8
+beside the gradient of a mean over the sample's d entries: 1e-8 d here. mu starts at A^+ y (y on known entries, else 0), or at the picture to refine.
 An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall short, and its spread is not
 the posterior's. For linear operators see `linear`. The data term is not divided by sigma_y^2: for noisy observations
 lambda is the balance (our reading).
@@ -74,7 +73,7 @@ class RedDiff(Method):
         count, first = count + 1, torch.lerp(gradient, first, self.beta1)
         second = torch.lerp(gradient.square(), second, self.beta2)
         run.memory["adam"] = (count, first, second)
-        scale = (second / (1 - self.beta2**count)).sqrt() + 1e-8
+        scale = (second / (1 - self.beta2**count)).sqrt() + 1e-8 * x_t[0].numel()
         run.answer = x_t - self.lr * (first / (1 - self.beta1**count)) / scale
         return run.answer
 

@@ -9,12 +9,12 @@ One step t -> s:
 and at the stops of `travel` the state jumps back j = jump_length grid points and walks them again, r - 1 times.
 
 The paper has r = 10 and j = 10 at 250 steps; jump_length 0 keeps that share of the grid, j = max(1, round(N / 25)).
-The schedule stops at t = 0 too: the jump from there starts from the predicted picture with y pasted in.
+The stops are those of the authors' code.
 
 Our reconstruction for noisy observations is that of `replacement`: only the noise that y lacks is added, and once the
 state is cleaner than y its known part is left to the model.
-Cost of N intervals: N + (r - 1) j (number of stops) evaluations, stops those of 1, ..., N above j that lie a multiple
-of j before N: 191 for N = 20, 482 for N = 50.
+Cost of N intervals: N + (r - 1) j (number of stops) evaluations, stops those of j, ..., N - 1 that lie a multiple of j
+before N - 1: 191 for N = 20, 482 for N = 50.
 """
 
 from __future__ import annotations
@@ -56,15 +56,13 @@ class RePaint(Method):
         return travel(run, self.move, x_t, t, s, self.length(len(run.times) - 1), self.repeats)
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
-        """The picture predicted at the last time above 0, with its jumps."""
-        return self.step(run, x_t, t, run.times[-1])
+        """The picture predicted at the last time above 0, y pasted in."""
+        x0 = run.denoise(x_t, t).x0
+        return x0 if run.sigma else project(run, x0)
 
     def move(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
-        """One step t -> s, known part included; s may be 0."""
-        at_t = run.denoise(x_t, t)
-        if s.sigma == 0:
-            return at_t.x0 if run.sigma else project(run, at_t.x0)
-        return replace_known(run, ddim(at_t, s, ancestral_std(t, s), run.noise()), s, "fresh")
+        """One step t -> s, known part included."""
+        return replace_known(run, ddim(run.denoise(x_t, t), s, ancestral_std(t, s), run.noise()), s, "fresh")
 
     def evaluations(self, num_inference_steps: int) -> int:
         """N + (r - 1) j (number of stops)."""

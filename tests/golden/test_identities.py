@@ -24,8 +24,8 @@ from tests.golden.runs import CASES, Case, Ours, run
 from tests.golden.variants import Net
 
 CLOSE = 1e-11  # in float64
-# RePaint's three schedules are long and tell the order of the grid points alone
-PARAMETERS = [pytest.param(path, id=path.stem) for path in CASES if not path.stem.startswith("repaint-schedule")]
+# schedules of time travel are long and tell the order of the grid points alone
+PARAMETERS = [pytest.param(path, id=path.stem) for path in CASES if "-schedule-" not in path.stem]
 WITH_OPERATOR = [path for path in CASES if Case.read(path).method().takes_operator]
 LANPAINT = [path for path in CASES if path.stem.startswith("lanpaint")]
 DECODES = [name for name, kind in methods.types().items() if kind.decodes]

@@ -7,7 +7,6 @@ the paper.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 from paintback import methods
 from paintback.denoiser import Denoiser, Prediction
 from paintback.methods.base import Run, Time, ancestral_std, ddim
-from paintback.methods.known import renoise, replace_known
+from paintback.methods.known import replace_known
 from paintback.schedules import Schedule
 
 NET = Path(__file__).with_name("net.npz")
@@ -50,15 +49,6 @@ class Net(Denoiser):
         return 0.25 * alpha * x / d + 0.5 * sigma / math.sqrt(d) * h
 
 
-class PigdmAlphaS(methods.types()["pigdm"]):
-    """The push multiplied by alpha_s."""
-
-    def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
-        prediction, push = self.guided(run, x_t, t)
-        std = self.eta * ancestral_std(t, s)
-        return ddim(prediction, s, std, run.noise() if std else None) + s.alpha * push
-
-
 class McgAlphaT(methods.types()["mcg"]):
     """The gradient multiplied by alpha_t."""
 
@@ -67,19 +57,13 @@ class McgAlphaT(methods.types()["mcg"]):
         push = 2 * self.alpha * t.alpha * vjp(torch.where(run.known, run.y - at_t.x0, 0.0))
         return replace_known(run, ddim(at_t, s, ancestral_std(t, s), run.noise()) + push, s, "fresh")
 
-
-class CoPaintAlphaT(methods.types()["copaint"]):
-    """The step size multiplied by alpha_t / alpha of the first of 1000 levels."""
-
-    def optimise(self, run: Run, start: Tensor, t: Time) -> Tensor:
-        factor = t.alpha / math.sqrt(1 - 1e-4)
-        kept = ("iterations", "growth", "regularisation", "regularisation_growth")
-        fields = {name: getattr(self, name) for name in kept}
-        return methods.get("copaint", step_size=self.step_size * factor, **fields).optimise(run, start, t)
+    def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:
+        at_t, vjp = run.linearise(x_t, t)
+        return at_t.x0 + 2 * self.alpha * t.alpha * vjp(torch.where(run.known, run.y - at_t.x0, 0.0))
 
 
 class RedDiffEps(methods.types()["reddiff"]):
-    """Adam's 1e-8 multiplied by the number of entries: the gradient of a mean in place of a sum."""
+    """Adam's 1e-8 beside the gradient of a sum, as it stands."""
 
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         at_t = run.denoise(t.alpha * x_t + t.sigma * run.noise(), t)
@@ -89,7 +73,7 @@ class RedDiffEps(methods.types()["reddiff"]):
         first = self.beta1 * first + (1 - self.beta1) * gradient
         second = self.beta2 * second + (1 - self.beta2) * gradient**2
         run.memory["adam"] = (count, first, second)
-        scale = (second / (1 - self.beta2**count)).sqrt() + 1e-8 * x_t[0].numel()
+        scale = (second / (1 - self.beta2**count)).sqrt() + 1e-8
         return x_t - self.lr * first / (1 - self.beta1**count) / scale
 
 
@@ -105,22 +89,4 @@ class DdnmGamma(methods.types()["ddnm"]):
         return s.alpha * x0 + s.sigma * math.sqrt(1 - s.alpha**4) * noise
 
 
-class RePaintStops(methods.types()["repaint"]):
-    """Jumps back from one grid point earlier."""
-
-    def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
-        x = self.move(run, x_t, t, s)
-        last, arrival = len(run.times) - 1, run.times.index(s)
-        length = self.length(last)
-        if length <= arrival < last and (last - arrival - 1) % length == 0:
-            stretch = run.times[arrival - length : arrival + 1]
-            for _ in range(self.repeats - 1):
-                x = renoise(run, x, s, stretch[0])
-                for before, after in pairwise(stretch):
-                    x = self.move(run, x, before, after)
-        return x
-
-
-VARIANTS = {
-    kind.__name__: kind for kind in (PigdmAlphaS, McgAlphaT, CoPaintAlphaT, RedDiffEps, DdnmGamma, RePaintStops)
-}
+VARIANTS = {kind.__name__: kind for kind in (McgAlphaT, RedDiffEps, DdnmGamma)}

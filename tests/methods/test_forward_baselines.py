@@ -106,12 +106,15 @@ def test_repaint_step() -> None:
     s = times[1]
     eta = 0.4 * math.sqrt(1 - (0.7 * 0.4 / (0.75 * 0.5)) ** 2)
     unknown = 0.75 * x / 2 + math.sqrt(0.4**2 - eta**2) * (x - 0.35 * x) / 0.5 + eta * eps[0]
-    # the first interval has no jump
-    result = methods.get("repaint").step(run, x, T, s)
+    # three intervals with a jump length of 2 stop at the second point alone, the one before the clean picture
+    method = methods.get("repaint", jump_length=2)
+    result = method.step(run, x, T, s)
     torch.testing.assert_close(result, split(0.75 + 0.4 * eps[1], unknown))
     assert run.cost[0] == 1
-    methods.get("repaint").step(run, result, s, S)
-    assert run.cost[0] == 1 + 10
+    last = method.step(run, result, s, S)
+    assert run.cost[0] == 1 + 1 + 9 * 2
+    method.finish(run, last, S)
+    assert run.cost[0] == method.evaluations(3) == 1 + 1 + 9 * 2 + 1
 
 
 def test_renoise_law() -> None:
