@@ -17,16 +17,19 @@ from hypothesis import strategies as st
 
 from paintback.schedules import (
     EDM,
+    GRIDS,
     VP,
     Flow,
     Rescaled,
     Schedule,
     Time,
     coordinates_of,
+    demand,
     from_scheduler,
     karras,
     log_snr,
     make_grid,
+    power,
     uniform,
 )
 
@@ -221,6 +224,44 @@ def test_karras_is_equation_5(name: str) -> None:
     expected = [(40**0.2 + i / 6 * (0.02**0.2 - 40**0.2)) ** 5 for i in range(7)]
     np.testing.assert_allclose([t.ratio for t in times[:-1]], expected, rtol=1e-8)
     assert len(make_grid(SCHEDULES[name], 7, karras(3))) == 4
+
+
+def test_power_grids() -> None:
+    """The quadratic grid is that of DDIM and DiffPIR: indices that fall as squares, with more steps at the clean end."""
+    assert power()(Flow(), 4).tolist() == [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    assert torch.equal(power(1.0)(VP(), 9), uniform(VP(), 9))
+    assert float(power(0.5)(Flow(), 4)[2]) > 0.5
+    with pytest.raises(ValueError, match="must be positive"):
+        power(0.0)
+
+
+@pytest.mark.parametrize(("missing", "weak", "strength"), [(1.0, 0.0, 1.0), (0.3, 0.4, 2.5)])
+def test_demand_has_equal_mass_between_times(missing: float, weak: float, strength: float) -> None:
+    """By numerical integration of the density in a flow's time, which any schedule's noise levels give."""
+
+    def density(u: torch.Tensor) -> torch.Tensor:
+        prior = u**2 / (u**2 + (1 - u) ** 2)
+        return 1 + strength * (missing * prior + weak * (1 - prior))
+
+    made = demand(missing, weak, strength)
+    for schedule in (Flow(), VP(), EDM(sigma_max=40.0)):
+        times = [schedule.at(float(t)) for t in made(schedule, 6)]
+        masses = []
+        for before, after in itertools.pairwise(t.sigma / (t.alpha + t.sigma) for t in times):
+            points = torch.linspace(after, before, 2001, dtype=torch.float64)
+            masses.append(float(torch.trapezoid(density(points), points)))
+        assert masses == pytest.approx([sum(masses) / 6] * 6, rel=1e-4)
+    torch.testing.assert_close(demand(missing, weak, 0.0)(Flow(), 7), uniform(Flow(), 7), atol=1e-12, rtol=0)
+    noisy, clean = (int((grid(Flow(), 20) > 0.5).sum()) for grid in (demand(1.0), demand(0.0, 1.0)))
+    assert noisy > 10 > clean  # of 21 times
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        demand(1.2)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_named_grids_are_grids(grid: str) -> None:
+    for schedule in SCHEDULES.values():
+        assert len(make_grid(schedule, 5, GRIDS[grid])) == 6
 
 
 @pytest.mark.parametrize("name", ["linear", "edm", "flow-3"])

@@ -22,21 +22,21 @@ from torch import Tensor
 from paintback.bench.cases import CASES, Case, case
 from paintback.bench.guidance import with_guidance
 from paintback.methods.base import Method, Run, Time
-from paintback.schedules import EDM, VP, Flow, Grid, Schedule, karras, log_snr
+from paintback.schedules import EDM, VP, Flow, Grid, Schedule
+from paintback.schedules import GRIDS as NAMED
 
 __all__ = ["FLOW", "Cell", "Score", "Store", "Summary", "cells", "run", "run_cell", "summarise"]
 
 ScheduleName = Literal["paper", "vp", "flow", "edm"]
-GridName = Literal["uniform", "linspace", "karras", "log_snr"]
+GridName = Literal["uniform", "linspace", "karras", "log_snr", "quadratic", "noisy_end"]
 SCHEDULES: dict[str, Callable[[], Schedule]] = {"vp": VP, "flow": Flow, "edm": EDM}
 GRIDS: dict[str, Grid | None] = {
     "uniform": None,  # the method's own, which is uniform in t for all but fmm
     "linspace": lambda schedule, n: torch.cat((torch.linspace(1, 1e-3, n).double(), torch.zeros(1).double())),
-    "karras": karras(),
-    "log_snr": log_snr(),
+    **{name: NAMED[name] for name in ("karras", "log_snr", "quadratic", "noisy_end")},
 }
 # Methods whose authors sample flow models; the rest are DDPM's.
-FLOW = frozenset({"ding", "flair", "flowchef", "flowdps", "pnpflow"})
+FLOW = frozenset({"ding", "flair", "flowchef", "flowdps", "flower", "pnpflow", "rebridge", "restoraflow"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Cell:
         particles: samples.
         schedule: of the model: "vp" (linear betas), "flow" or "edm".
         grid: "uniform" in t (fmm keeps its own); "linspace" from 1 to 0.001 (Euler's timesteps 999 to 0 in diffusers),
-            "karras", "log_snr".
+            "karras", "log_snr", "quadratic" and "noisy_end" are those of `schedules.GRIDS`.
     """
 
     label: str

@@ -88,7 +88,7 @@ def _numbers(text: str, option: str) -> list[int]:
 )
 @click.option(
     "--grid",
-    type=click.Choice(["uniform", "linspace", "karras", "log_snr"]),
+    type=click.Choice(["uniform", "linspace", "karras", "log_snr", "quadratic", "noisy_end"]),
     default="uniform",
     show_default=True,
     help="Times; linspace: 1 to 0.001, as Euler's in diffusers.",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["images", "report", "suites", "tune"]
 
+FEW = 64  # holes below which a search is not worth its name
+
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a suite is measured with; the same for `images` and `tune`."""
@@ -138,12 +140,20 @@ def images(
 @click.option("--methods", "names", default="all", show_default=True, help="all, or names with commas between.")
 @click.option("--budget", type=click.IntRange(1), default=50, show_default=True, help="Evaluations and gradients.")
 @click.option("--trials", type=click.IntRange(1), default=12, show_default=True, help="Of each method.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Each drops the worse half of the trials."
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Record (JSON).")
 @format_option
-def tune(suite: str, names: str, budget: int, trials: int, out: Path, form: Format, **given: Any) -> None:
-    """Search the methods' fields on SUITE's pictures of validation.
+def tune(
+    suite: str, names: str, budget: int, trials: int, rounds: int, out: Path, form: Format, **given: Any
+) -> None:
+    """Search the methods' fields and grids on SUITE's pictures of validation.
 
-    Each method has as many trials, the first with its defaults. Say the same again to go on after an interruption.
+    Each method has as many trials, the first with its defaults, and the same choice of grids. With --rounds 3 all
+    trials are painted on a quarter of the pictures, the better half on half of them, and the better half of these on
+    all. Fewer than 64 holes in the last round hardly tell settings apart. Say the same again to go on after an
+    interruption.
     """
     from paintback import methods
     from paintback.bench.pictures import benchmark, tuning
@@ -161,8 +171,10 @@ def tune(suite: str, names: str, budget: int, trials: int, out: Path, form: Form
         )
     record = benchmark.run_tuning(
         chosen, _setting(given), wanted, out,
-        budget=budget, trials=trials, progress=lambda name, trial: None,
+        budget=budget, trials=trials, rounds=rounds, progress=lambda name, trial: None,
     )  # fmt: skip
+    if (holes := record["protocol"]["holes"][-1]) < FEW:
+        remark(f"{holes} holes hardly tell settings apart; give the suite more pictures to tune on ({FEW} holes or more).")
     lines = ["| method | default | best | fields |", "|---|---|---|---|"]
     for name in wanted:
         entry = record["methods"][name]

@@ -21,7 +21,7 @@ from paintback.methods.options import check, option
 from paintback.methods.run import Run, usual
 from paintback.methods.solvers import ancestral_std, ddim
 from paintback.observation import Observation
-from paintback.schedules import Coordinates, Grid, Time, coordinates_of, make_grid
+from paintback.schedules import GRIDS, Coordinates, Grid, Time, coordinates_of, make_grid
 
 __all__ = [
     "FAMILIES",
@@ -101,6 +101,8 @@ class Method:
         coordinates: the coordinates that the run is made in: "vp", "flow" or "edm"; None keeps the model's own,
             except that a variance-exploding model is run in the method's `edm_coordinates`: VP where the method does
             not say otherwise, because there the papers' formulas live.
+        times: the grid of a run for which none is given: one of `schedules.GRIDS` by its name; "own" for the method's,
+            which is the model's for most.
 
     Raises:
         ValueError: for a field of a wrong kind or out of its range.
@@ -121,6 +123,7 @@ class Method:
     coordinates: Coordinates | None = option(
         None, "coordinates of the run; none for the model's own", choices=("vp", "flow", "edm")
     )
+    times: str = option("own", "times of the run; own for the method's or the model's", choices=tuple(GRIDS))
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
@@ -149,8 +152,12 @@ class Method:
         return run.denoise(x_t, t).x0
 
     def grid(self, denoiser: Denoiser, num_inference_steps: int) -> Grid | None:
-        """The times of a run for which none are given: the model's own; None for those uniform in t."""
+        """The method's own times: the model's; None for those uniform in t."""
         return denoiser.grid(num_inference_steps)
+
+    def default_grid(self, denoiser: Denoiser, num_inference_steps: int) -> Grid | None:
+        """The times of a run for which none are given: those of the field `times`."""
+        return self.grid(denoiser, num_inference_steps) if self.times == "own" else GRIDS[self.times]
 
     def evaluations(self, num_inference_steps: int) -> int:
         """The documented cost: denoiser evaluations per sample of N grid intervals."""
@@ -188,7 +195,7 @@ class Method:
                 f"{self.name} applies the operator to the model's own space, and this model's is not that of pictures; "
                 f"methods that decode: {others}."
             )
-        own = self.grid(denoiser, num_inference_steps) if grid is None else grid
+        own = self.default_grid(denoiser, num_inference_steps) if grid is None else grid
         times = make_grid(denoiser.schedule, num_inference_steps, own)
         return Run(denoiser, observation, times, generator, num_samples, initial=initial)
 
@@ -238,7 +245,7 @@ class Method:
             num_inference_steps: grid intervals N.
             generator: one for the batch, or a list of one per sample; None seeds from the operating system.
             num_samples: batch size when y has no batch axis; 1 by default. When y has one, samples per row of y.
-            grid: the times; see `schedules.make_grid`. None for the method's own, which is the model's for most.
+            grid: the times; see `schedules.make_grid`. None for those of the field `times`.
             callback: called after every step with (step, t, x, x0), x the new state and x0 what the method would
                 answer now; returning True stops the run, whose samples are then x0; a tensor of x's shape that it
                 returns is the state that the run goes on from.

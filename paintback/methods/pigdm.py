@@ -20,7 +20,9 @@ space, without network calls. The last look is corrected too: form "paper" with 
 state tells nothing about the picture and "posterior" is the unguided step; the gradient is computed and counted.
 
 `alpha_s` multiplies the push of "paper" by alpha_s, which pulls less while s is noisy. The authors' group ships it so
-by default, and as it is here under an option; azula 0.11.1 ships the factor too. ALPHA_S_MEASURED
+by default, and as it is here under an option; azula 0.11.1 ships the factor too. On the closed-form problems, KL at
+10, 20 and 50 steps: A 0.21, 0.063, 0.040 with it and 0.15, 0.059, 0.063 without, C 0.48, 0.18, 0.089 and 0.47, 0.18,
+0.084. On pictures an earlier measurement had LPIPS 0.010 to 0.030 higher with it, so that it is off by default.
 Cost of N intervals: N evaluations, N gradients.
 """
 

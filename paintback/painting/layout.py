@@ -293,7 +293,7 @@ def whole_grid(
     denoiser: Denoiser, method: Method, steps: int, times: Callable[[Denoiser, int], Grid] | None = None
 ) -> list[float]:
     """The times of a whole run of a method, or those that are asked for, falling, the last one 0."""
-    grid = method.grid(denoiser, steps) if times is None else times(denoiser, steps)
+    grid = method.default_grid(denoiser, steps) if times is None else times(denoiser, steps)
     return [time.t for time in make_grid(denoiser.schedule, steps, grid)]
 
 

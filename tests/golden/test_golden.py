@@ -1,4 +1,4 @@
-"""Paintback on recorded noise against what the authors' and peers' code made of it: 54 cases, told in README.md.
+"""Paintback on recorded noise against what the authors' and peers' code made of it: 59 cases, told in README.md.
 
 A case that names a variant (see `variants.py`) is run twice: with the variant the numbers must be equal, and without it
 they must differ, since a difference that is gone must leave README.md as well.
@@ -18,7 +18,7 @@ from tests.golden.variants import VARIANTS, Net
 
 
 def test_all_cases_are_here():
-    assert len(CASES) == 54
+    assert len(CASES) == 59
     assert {Case.read(path).meta["note_class"] for path in CASES} - {"", None} == set(VARIANTS)
 
 

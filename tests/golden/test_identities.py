@@ -26,7 +26,8 @@ from tests.golden.variants import Net
 CLOSE = 1e-11  # in float64
 # schedules of time travel are long and tell the order of the grid points alone
 PARAMETERS = [pytest.param(path, id=path.stem) for path in CASES if "-schedule-" not in path.stem]
-WITH_OPERATOR = [path for path in CASES if Case.read(path).method().takes_operator]
+# PnP-DM draws y's own noise too, which has another shape behind an operator; tests/methods has its law
+WITH_OPERATOR = [path for path in CASES if Case.read(path).method().takes_operator and "pnpdm" not in path.stem]
 LANPAINT = [path for path in CASES if path.stem.startswith("lanpaint")]
 DECODES = [name for name, kind in methods.types().items() if kind.decodes]
 

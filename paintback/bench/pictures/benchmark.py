@@ -120,6 +120,7 @@ def run_tuning(
     *,
     budget: int,
     trials: int,
+    rounds: int = 1,
     progress: Callable[[str, int], None] = lambda name, trial: None,
 ) -> dict[str, Any]:
     """Searches the fields of methods on the suite's pictures of validation.
@@ -131,6 +132,7 @@ def run_tuning(
         path: of the record.
         budget: evaluations and gradients per sample.
         trials: of each method.
+        rounds: each drops the worse half of the trials.
         progress: called before each trial.
 
     Returns:
@@ -151,7 +153,7 @@ def run_tuning(
     scorer = Scorer(suite, resources, cases)
     return tune(
         suite, inpainter, cases, scorer, names,
-        budget=budget, trials=trials, batch=batch, path=path, protocol=protocol, progress=progress,
+        budget=budget, trials=trials, batch=batch, path=path, protocol=protocol, rounds=rounds, progress=progress,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -39,7 +40,8 @@ def test_the_first_trial_has_the_defaults(tuned):
     for name, entry in record["methods"].items():
         own = methods.get(name)
         assert len(entry["trials"]) == 3
-        assert entry["trials"][0]["fields"] == {key: getattr(own, key) for key in tuning.SPACES[name]}
+        assert entry["trials"][0]["fields"] == {key: getattr(own, key) for key in tuning.space_of(name)}
+        assert "times" in entry["trials"][0]["fields"]
         assert len({json.dumps(trial["fields"]) for trial in entry["trials"]}) == 3
         assert entry["best"] == max(entry["trials"], key=lambda trial: trial["value"])
 
@@ -168,7 +170,7 @@ def test_tuned_fields_are_run(tuned, idx, call, tmp_path, here):
 @pytest.mark.parametrize("name", methods.names())
 def test_spaces_fit_the_methods(name):
     """Ends and defaults of every range are values that the method takes, and a label is read back as it was."""
-    own, space = methods.get(name), tuning.SPACES.get(name, {})
+    own, space = methods.get(name), tuning.space_of(name)
     assert set(space) <= {field.name for field in dataclasses.fields(own)}
     for key, where in space.items():
         values = list(where) if isinstance(where, tuple) else [where.low, where.high]
@@ -179,6 +181,41 @@ def test_spaces_fit_the_methods(name):
             assert made.evaluations(1) >= 1
         default = getattr(own, key)
         assert default in values if isinstance(where, tuple) else where.low <= default <= where.high
+
+
+def test_rounds_have_whole_pictures_and_the_last_has_all():
+    case = dataclasses.make_dataclass("Case", ["number", "mask"])
+    cases = [case(number, mask) for mask in ("box", "half") for number in (7, 3, 9, 1, 2)]
+    stages = tuning.rounds_of(cases, 3)
+    assert [len(stage) for stage in stages] == [2, 4, 10]
+    for small, large in itertools.pairwise(stages):
+        assert large[: len(small)] == small  # what was painted is not painted again
+    assert {one.number for one in stages[0]} == {7} and {one.mask for one in stages[0]} == {"box", "half"}
+    assert [len(stage) for stage in tuning.rounds_of(cases, 9)] == [2, 4, 10]
+    assert [len(stage) for stage in tuning.rounds_of(cases, 1)] == [10]
+
+
+def test_each_round_drops_the_worse_half(idx, call, tmp_path):
+    """Four pictures, two masks: 8 trials on 2 holes, 4 (and the defaults) on 4, 2 (and the defaults) on 8."""
+    data = json.loads(write_suite(tmp_path).read_text())["data"] | {"validation": [8, 12]}
+    suite, path = write_suite(tmp_path, data=data), tmp_path / "record.json"
+    code, out, err = call(
+        "bench", "tune", suite, "--data", idx, "--methods", "ddnm", "--budget", 3, "--trials", 8, "--rounds", 3,
+        "-o", path,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "8 holes hardly tell settings apart" in err
+    record = json.loads(path.read_text())
+    assert record["protocol"]["holes"] == [2, 4, 8]
+    trials = record["methods"]["ddnm"]["trials"]
+    assert len(trials) == len({json.dumps(one["fields"]) for one in trials}) == 8
+    counts = [one["holes"] for one in trials]
+    assert counts[0] == 8  # the defaults go through every round
+    assert counts.count(8) in (2, 3) and counts.count(2) in (3, 4) and set(counts) <= {2, 4, 8}
+    best = record["methods"]["ddnm"]["best"]
+    last = [one for one in trials if one["holes"] == 8]
+    assert best == max(last, key=lambda one: one["value"])
+    assert "| ddnm |" in out and all(one["fields"]["times"] in tuning.TIMES for one in trials)
 
 
 def test_a_failing_trial_does_not_end_the_search(idx, tmp_path, monkeypatch):
@@ -203,7 +240,7 @@ def test_a_failing_trial_does_not_end_the_search(idx, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "paint_cases", paint)
     suite = load_suite(str(write_suite(tmp_path)))
     record = tuning.tune(
-        suite, None, [], Measure(), ["dps"], budget=6, trials=3, batch=1, path=tmp_path / "r.json", protocol={}
+        suite, None, [dataclasses.make_dataclass("Case", ["number"])(0)], Measure(), ["dps"], budget=6, trials=3, batch=1, path=tmp_path / "r.json", protocol={}
     )
     entry = record["methods"]["dps"]
     assert [trial.get("error") for trial in entry["trials"]] == ["It diverged.", "linalg: no convergence", None]
