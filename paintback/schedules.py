@@ -21,10 +21,10 @@ from torch import Tensor
 
 __all__ = [
     "EDM",
+    "GRIDS",
     "VP",
     "Coordinates",
     "Flow",
-    "GRIDS",
     "Grid",
     "Rescaled",
     "Schedule",
@@ -424,7 +424,7 @@ def power(exponent: float = 2.0) -> Callable[[Schedule, int], Tensor]:
 
 
 def demand(missing: float = 1.0, weak: float = 0.0, strength: float = 1.0) -> Callable[[Schedule, int], Tensor]:
-    """A grid made for the operator: more steps at the noisy end the more is missing, at the clean end the more is faint.
+    """A grid for the operator: more steps at the noisy end the more is missing, at the clean end the more is faint.
 
     Spectrum-adaptive scheduling (Cao et al., Making Every Step Count, 2026): with u = sigma / (alpha + sigma), a flow's
     time, the times lie so that the density

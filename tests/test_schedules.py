@@ -227,7 +227,7 @@ def test_karras_is_equation_5(name: str) -> None:
 
 
 def test_power_grids() -> None:
-    """The quadratic grid is that of DDIM and DiffPIR: indices that fall as squares, with more steps at the clean end."""
+    """The quadratic grid is that of DDIM and DiffPIR: indices that fall as squares."""
     assert power()(Flow(), 4).tolist() == [1.0, 0.5625, 0.25, 0.0625, 0.0]
     assert torch.equal(power(1.0)(VP(), 9), uniform(VP(), 9))
     assert float(power(0.5)(Flow(), 4)[2]) > 0.5

@@ -145,9 +145,7 @@ def images(
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Record (JSON).")
 @format_option
-def tune(
-    suite: str, names: str, budget: int, trials: int, rounds: int, out: Path, form: Format, **given: Any
-) -> None:
+def tune(suite: str, names: str, budget: int, trials: int, rounds: int, out: Path, form: Format, **given: Any) -> None:
     """Search the methods' fields and grids on SUITE's pictures of validation.
 
     Each method has as many trials, the first with its defaults, and the same choice of grids. With --rounds 3 all
@@ -174,7 +172,9 @@ def tune(
         budget=budget, trials=trials, rounds=rounds, progress=lambda name, trial: None,
     )  # fmt: skip
     if (holes := record["protocol"]["holes"][-1]) < FEW:
-        remark(f"{holes} holes hardly tell settings apart; give the suite more pictures to tune on ({FEW} holes or more).")
+        remark(
+            f"{holes} holes hardly tell settings apart; give the suite more pictures to tune on ({FEW} holes or more)."
+        )
     lines = ["| method | default | best | fields |", "|---|---|---|---|"]
     for name in wanted:
         entry = record["methods"][name]

@@ -16,9 +16,9 @@ faces: 0.0001 growing by 1.01). Growth is by the part of the run that is done he
 number of steps. Two repeats are the paper's CoPaint-TT.
 
 `alpha_t` multiplies lr by alpha_t (over that of the finest level), which both configurations do: little moves while x_t
-is noise. On the closed-form problems, KL at 10, 20 and 50 steps: A 0.18, 0.040, 0.060 with it
-and 0.085, 0.074, 0.15 without, C 0.57, 0.36, 0.35 and 0.62, 0.39, 0.36. On pictures an earlier measurement had LPIPS
-0.010 to 0.030 higher with it, so that it is off by default.
+is noise. On the closed-form problems, KL at 10, 20 and 50 steps: A 0.18, 0.040, 0.060 with it and 0.085, 0.074, 0.15
+without, C 0.57, 0.36, 0.35 and 0.62, 0.39, 0.36. On pictures an earlier measurement had LPIPS 0.010 to 0.030 higher
+with it, so that it is off by default.
 
 Our reconstruction: the halving (the authors' adaptive rate retries until the loss falls, so that its cost is not
 known before) keeps G trials and the better point of each; a noisy observation weakens its term, 2 v = 1 + 2

@@ -13,8 +13,8 @@ nu_t^2 + A^T A / sigma_y^2)^-1), the posterior of that Gaussian (gamma = 1), whi
 `conditioned` in `linear`: exact, where the authors' code solves a second system.
 
 The paper is written in flow coordinates; the formulas are the same in all. Its pictures are means of 1 or 5 runs, which
-is up to the caller here. On a mask with a noiseless y, mu is y there and Flower is `ddnm` with eta 1: the noise of every
-step is wholly new.
+is up to the caller here. On a mask with a noiseless y, mu is y there and Flower is `ddnm` with eta 1: the noise of
+every step is wholly new.
 Cost of N intervals: N evaluations.
 """
 

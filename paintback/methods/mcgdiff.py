@@ -12,10 +12,10 @@ mu = alpha_s x0 + sqrt(sigma_s^2 - eta_s^2) x1, and k = eta_s^2 / (eta_s^2 + sig
     known      x_s = (1 - k) mu + k alpha_s y + sqrt(k) sigma_s eps
     unknown    x_s = mu + eta_s eps
 
-Start: the unknown part is noise, the known part is drawn from N(0, sigma_T^2 I) g_T. The proposal is the transition given
-the noised y, so that the weight is what the transition thinks of y. No gradient is taken. As K and the steps grow, and
-with an exact model, the particles follow the posterior itself: a reference that rough guidance can be held against.
-They need to be many where many entries are known, as all particles but one die.
+Start: the unknown part is noise, the known part is drawn from N(0, sigma_T^2 I) g_T. The proposal is the transition
+given the noised y, so that the weight is what the transition thinks of y. No gradient is taken. As K and the steps
+grow, and with an exact model, the particles follow the posterior itself: a reference that rough guidance can be held
+against. They need to be many where many entries are known, as all particles but one die.
 
 Choices: eta_s is `eta` times the ancestral standard deviation; ancestors are drawn independently of each other, at
 every step, as in the paper's algorithm; the answer is the picture predicted from one particle, all of which have the

@@ -7,11 +7,11 @@ The posterior p(x) p(y | x) is split, p(x) p(y | z) N(z; x, rho^2 I), and both a
     likelihood   z ~ p(y | z) N(z; x, rho_t^2 I)          a Gaussian, in closed form
     prior        x ~ p(x) N(z; x, rho_t^2 I)              what the model draws from the noise level rho_t, state z, on
 
-rho_t = sigma_t / alpha_t at the grid's times: the grid is the paper's annealing, by equal factors from `first` to `last`;
-a `grid` that is given stays in force. The prior's draw takes `inner_steps`
-looks at Karras' levels from rho_t down to `low`: ancestral steps ("sde"), which sample the law that the algorithm asks
-for, or DDIM's ("ode", the authors' shipped setting), which make one picture of every z. At a fixed rho and with an
-exact prior step the Markov chain has the split law as its stationary one, and that goes to the posterior as rho falls.
+rho_t = sigma_t / alpha_t at the grid's times: the grid is the paper's annealing, by equal factors from `first` to
+`last`; a `grid` that is given stays in force. The prior's draw takes `inner_steps` looks at Karras' levels from rho_t
+down to `low`: ancestral steps ("sde"), which sample the law that the algorithm asks for, or DDIM's ("ode", the authors'
+shipped setting), which make one picture of every z. At a fixed rho and with an exact prior step the Markov chain has
+the split law as its stationary one, and that goes to the posterior as rho falls.
 
 Choices: the paper's annealing goes from 10 down to 0.3 by factors of 0.9 and stays there, ours ends where it is (`last`
 is ours); the authors walk all points of a grid of 100 below rho, which costs as many looks; their

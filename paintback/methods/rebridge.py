@@ -18,8 +18,8 @@ other models are rescaled to them. rho = lambda = 1 and kappa = 5 are its values
 
 What it is on a mask with a noiseless y (ours): hidden entries take plain Euler steps; on known ones b is y, and a lies
 between the predicted noise (kappa 0) and the noise that the state has if y is its picture, (x_t - alpha_t y) / sigma_t
-(kappa to infinity: `replacement` with one fixed noise). Only the direction is corrected, nothing sets the state, so that
-a misfit which it has collected stays in it and shows before the final paste. For linear operators see `ridge` in
+(kappa to infinity: `replacement` with one fixed noise). Only the direction is corrected, nothing sets the state, so
+that a misfit which it has collected stays in it and shows before the final paste. For linear operators see `ridge` in
 `linear`.
 Cost of N intervals: N evaluations.
 """

@@ -12,10 +12,10 @@ lambda (mu - x0(x_t)), which is how it is computed: finite at alpha_t = 0 too. N
 
 The paper's Adam: step 0.1, momenta 0.9 and 0.99, lambda 0.25. Sums stand for the paper's means, so that one sample's
 step does not depend on the others. Adam sees the scale of the loss in its epsilon alone, which is the authors' 1e-8
-beside the gradient of a mean over the sample's d entries: 1e-8 d here. mu starts at A^+ y (y on known entries, else 0), or at the picture to refine.
-An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall short, and its spread is not
-the posterior's. For linear operators see `linear`. The data term is not divided by sigma_y^2: for noisy observations
-lambda is the balance (our reading).
+beside the gradient of a mean over the sample's d entries: 1e-8 d here. mu starts at A^+ y (y on known entries, else 0),
+or at the picture to refine. An optimiser, not a sampler: mu moves by about 0.1 a step at most, so that few steps fall
+short, and its spread is not the posterior's. For linear operators see `linear`. The data term is not divided by
+sigma_y^2: for noisy observations lambda is the balance (our reading).
 
 Other people's code: DING's repository runs RED-diff on flow models with steps of 0.2, lambda 0.25 and a constant
 weight, w_t = lambda without sigma_t / alpha_t: in terms of lambda (mu - x0) little while x_t is noisy and much at the

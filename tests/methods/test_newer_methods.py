@@ -1,4 +1,4 @@
-"""The methods of 2023 to 2026 that take no gradient: steps by hand, exact limits, and the draws that they are made of."""
+"""Newer methods that take no gradient: steps by hand, exact limits, and the draws that they are made of."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def test_rebridge_step_is_the_minimiser(sigma: float, fields: dict[str, float]) 
     free = [v for v in (a, b) if v.requires_grad]
     for _ in range(60):  # Newton on a quadratic, entry by entry: a few rounds of both are enough
         for v in free:
-            loss = (
-                (0.5 / sigma**2 * (run.known * (b - 1)) ** 2).sum() if sigma else torch.zeros(())
-            ) + 0.5 * (
+            loss = ((0.5 / sigma**2 * (run.known * (b - 1)) ** 2).sum() if sigma else torch.zeros(())) + 0.5 * (
                 method.rho * (b - x0) ** 2 + method.prior * (a - x1) ** 2 + method.kappa * (x - 0.4 * b - 0.6 * a) ** 2
             ).sum()
             gradient = torch.autograd.grad(loss, v, create_graph=True)[0]

@@ -240,7 +240,16 @@ def test_a_failing_trial_does_not_end_the_search(idx, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "paint_cases", paint)
     suite = load_suite(str(write_suite(tmp_path)))
     record = tuning.tune(
-        suite, None, [dataclasses.make_dataclass("Case", ["number"])(0)], Measure(), ["dps"], budget=6, trials=3, batch=1, path=tmp_path / "r.json", protocol={}
+        suite,
+        None,
+        [dataclasses.make_dataclass("Case", ["number"])(0)],
+        Measure(),
+        ["dps"],
+        budget=6,
+        trials=3,
+        batch=1,
+        path=tmp_path / "r.json",
+        protocol={},
     )
     entry = record["methods"]["dps"]
     assert [trial.get("error") for trial in entry["trials"]] == ["It diverged.", "linalg: no convergence", None]
