@@ -26,7 +26,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import conditioned, misfit, project, ridge
 from paintback.schedules import Coordinates
 
@@ -42,6 +42,7 @@ class Flower(Method):
     name: ClassVar[str] = "flower"
     title: ClassVar[str] = "Flower: the predicted picture, brought to y, is noised afresh"
     paper: ClassVar[str] = "arXiv:2509.26287"
+    family: ClassVar[Family] = "projection"
     takes_operator: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("flow", "coordinates of the run", choices=("vp", "flow", "edm"))

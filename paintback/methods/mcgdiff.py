@@ -33,7 +33,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.known import missing_std
 from paintback.methods.particles import Particles
 from paintback.schedules import Coordinates
@@ -51,6 +51,7 @@ class McgDiff(Method):
     name: ClassVar[str] = "mcgdiff"
     title: ClassVar[str] = "MCGDiff: a particle filter guided by the noised y"
     paper: ClassVar[str] = "arXiv:2308.07983"
+    family: ClassVar[Family] = "posterior"
 
     coordinates: Coordinates | None = option("vp", "coordinates of the run", choices=("vp", "flow", "edm"))
     particles: int = option(8, "particles of every sample; exact as they and the steps grow", low=1)

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser
-from paintback.methods.base import Method, Run, Time, ancestral_std, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ancestral_std, ddim, option
 from paintback.methods.linear import conditioned, first_picture
 from paintback.schedules import Grid, log_snr
 
@@ -53,6 +53,7 @@ class PnpDm(Method):
     name: ClassVar[str] = "pnpdm"
     title: ClassVar[str] = "PnP-DM: split Gibbs sampling, the model's own draws between draws given y"
     paper: ClassVar[str] = "arXiv:2405.18782"
+    family: ClassVar[Family] = "posterior"
     takes_operator: ClassVar[bool] = True
 
     inner_steps: int = option(5, "looks of every draw of the prior", low=1)

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, option
+from paintback.methods.base import Family, Method, Run, Time, option
 from paintback.methods.linear import misfit, ridge
 from paintback.schedules import Coordinates
 
@@ -49,6 +49,7 @@ class ReBridge(Method):
     name: ClassVar[str] = "rebridge"
     title: ClassVar[str] = "ReBridge-Flow: picture and noise corrected together, to fit the state"
     paper: ClassVar[str] = "arXiv:2609.00811"
+    family: ClassVar[Family] = "projection"
     takes_operator: ClassVar[bool] = True
 
     coordinates: Coordinates | None = option("flow", "coordinates of the run", choices=("vp", "flow", "edm"))

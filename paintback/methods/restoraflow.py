@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from paintback.methods.base import Method, Run, Time, ddim, option
+from paintback.methods.base import Family, Method, Run, Time, ddim, option
 from paintback.methods.known import replace_known
 
 
@@ -39,6 +39,7 @@ class RestoraFlow(Method):
     name: ClassVar[str] = "restoraflow"
     title: ClassVar[str] = "Restora-Flow: replacement, every step made again from the picture that it leads to"
     paper: ClassVar[str] = "arXiv:2511.20152"
+    family: ClassVar[Family] = "replacement"
 
     corrections: int = option(1, "how often every step but the first is made again", low=0)
 
