@@ -65,7 +65,7 @@ def test_the_templates_own_test_passes(package: Path) -> None:
 
 def test_the_command_line_has_it(package: Path) -> None:
     (shown,) = json.loads(run(package, "-m", "paintback", "methods", "mixed", "--format", "json").stdout)
-    assert [field["name"] for field in shown["fields"]] == ["coordinates", "share"]
+    assert [field["name"] for field in shown["fields"]] == ["coordinates", "times", "share"]
     assert shown["docs"].startswith("Mixed: the predicted picture")
     listed = json.loads(run(package, "-m", "paintback", "models", "--format", "json").stdout)
     assert {row["name"]: row["title"] for row in listed}["grey-fog"] == "Grey fog: an example of a model"
