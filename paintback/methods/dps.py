@@ -68,7 +68,9 @@ class Dps(Method):
         """The prediction at t, and zeta J^T A^T r / |r|."""
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
-        return at_t, zeta * vjp(adjoint(run, unit(misfit(run, at_t.x0))))
+        pull = zeta * vjp(adjoint(run, unit(misfit(run, at_t.x0))))
+        run.answer = at_t.x0 + pull
+        return at_t, pull
 
     def vjps(self, num_inference_steps: int) -> int:
         """N."""

@@ -63,7 +63,9 @@ class Ldps(Method):
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
         picture, back = decoded(run, at_t.x0)
-        return at_t, zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
+        pull = zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
+        run.answer = at_t.x0 + pull
+        return at_t, pull
 
     def vjps(self, num_inference_steps: int) -> int:
         """N."""

@@ -49,7 +49,9 @@ class Mcg(Method):
     def step(self, run: Run, x_t: Tensor, t: Time, s: Time) -> Tensor:
         """One step t -> s."""
         at_t, vjp = run.linearise(x_t, t)
-        x_s = ddim(at_t, s, ancestral_std(t, s), run.noise()) + 2 * self.alpha * vjp(misfit(run, at_t.x0))
+        pull = 2 * self.alpha * vjp(misfit(run, at_t.x0))
+        run.answer = at_t.x0 + pull
+        x_s = ddim(at_t, s, ancestral_std(t, s), run.noise()) + pull
         return replace_known(run, x_s, s, "fresh")
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:

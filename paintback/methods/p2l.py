@@ -79,7 +79,8 @@ class P2l(Method):
         pull = self.zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
         x0 = at_t.x0
         if self.period and (run.times.index(t) + 1) % self.period == 0:
-            x0 = run.answer = run.codec.encode(self.project(run, picture))
+            x0 = run.codec.encode(self.project(run, picture))
+        run.answer = x0 + pull
         return Prediction(x0, at_t.x1), pull
 
     def tune_prompt(self, run: Run, x_t: Tensor, t: Time) -> None:

@@ -67,7 +67,9 @@ class Psld(Method):
         at_t, vjp = run.linearise(x_t, t)
         picture, back = decoded(run, at_t.x0)
         residual = back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
-        return at_t, vjp(self.omega * residual + self.gamma * self.glue(run, at_t.x0))
+        pull = vjp(self.omega * residual + self.gamma * self.glue(run, at_t.x0))
+        run.answer = at_t.x0 + pull
+        return at_t, pull
 
     def glue(self, run: Run, x0: Tensor) -> Tensor:
         """Minus the gradient of |x0 - E(glued picture)| with respect to x0."""

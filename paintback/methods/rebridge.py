@@ -62,8 +62,10 @@ class ReBridge(Method):
         at_t = run.denoise(x_t, t)
         n = self.prior + self.kappa * t.sigma**2
         gamma = run.sigma**2 * (self.rho + self.kappa * self.prior * t.alpha**2 / n)
-        b = run.answer = at_t.x0 + ridge(run, misfit(run, at_t.x0), gamma)
+        b = at_t.x0 + ridge(run, misfit(run, at_t.x0), gamma)
         a = (self.prior * at_t.x1 + self.kappa * t.sigma * (x_t - t.alpha * b)) / n
+        clean = run.times[-1]
+        run.answer = x_t + (clean.alpha - t.alpha) * b + (clean.sigma - t.sigma) * a
         return x_t + (s.alpha - t.alpha) * b + (s.sigma - t.sigma) * a
 
     def finish(self, run: Run, x_t: Tensor, t: Time) -> Tensor:

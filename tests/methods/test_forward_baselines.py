@@ -438,9 +438,9 @@ LAW: list[tuple[str, dict[str, Any], Schedule, int, float, float, float]] = [
     ("ddnm", {}, Flow(), 10, 0.12, 0.165, 0.03),  # editor .148
     ("ddnm", {}, Flow(), 20, 0.047, 0.068, 0.03),  # editor .056
     ("ddnm", {}, Flow(), 50, 0.018, 0.029, 0.03),  # editor .0226
-    ("repaint", {}, VP(), 10, 0.08, 0.12, 0.03),  # azula, 10 its, eta 1: .101
-    ("repaint", {}, VP(), 20, 0.065, 0.095, 0.03),  # .080
-    ("repaint", {}, VP(), 50, 0.025, 0.045, 0.03),  # .038
+    ("repaint", {}, VP(), 10, 0.125, 0.175, 0.03),  # azula walks single steps again, 10 its, eta 1: .101
+    ("repaint", {}, VP(), 20, 0.037, 0.053, 0.03),  # .080
+    ("repaint", {}, VP(), 50, 0.019, 0.029, 0.03),  # .038
     ("ddrm", {}, VP(), 50, 0.08, 0.11, 0.03),
     ("diffpir", {"zeta": 0.3}, Flow(), 20, 0.29, 0.38, 0.03),  # editor .325
     ("diffpir", {"zeta": 0.3}, Flow(), 50, 0.145, 0.2, 0.03),  # editor .163
