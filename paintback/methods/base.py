@@ -123,6 +123,7 @@ class Method:
     coordinates: Coordinates | None = option(
         None, "coordinates of the run; none for the model's own", choices=("vp", "flow", "edm")
     )
+    _: dataclasses.KW_ONLY
     times: str = option("own", "times of the run; own for the method's or the model's", choices=tuple(GRIDS))
 
     def __post_init__(self) -> None:

@@ -59,13 +59,17 @@ class Ldps(Method):
         return at_t.x0 + pull
 
     def looks(self, run: Run, x_t: Tensor, t: Time) -> tuple[Prediction, Tensor]:
-        """The prediction at t, and minus zeta times the gradient of the residual's norm, through the decoder."""
+        """The prediction at t, and zeta times J^T `pull`."""
         at_t, vjp = run.linearise(x_t, t)
         zeta = self.zeta * observed(run).sqrt() if self.normalise else self.zeta
-        picture, back = decoded(run, at_t.x0)
-        pull = zeta * vjp(back(adjoint(run, unit(misfit(run, picture, picture_observation(run))))))
+        pull = zeta * vjp(self.pull(run, at_t.x0))
         run.answer = at_t.x0 + pull
         return at_t, pull
+
+    def pull(self, run: Run, x0: Tensor) -> Tensor:
+        """Minus the gradient of the residual's norm with respect to x0, through the decoder."""
+        picture, back = decoded(run, x0)
+        return back(adjoint(run, unit(misfit(run, picture, picture_observation(run)))))
 
     def vjps(self, num_inference_steps: int) -> int:
         """N."""

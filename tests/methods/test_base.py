@@ -384,7 +384,9 @@ def test_errors_of_fields(fields: dict, message: str) -> None:
 def test_get_lists_what_is_valid() -> None:
     with pytest.raises(ValueError, match=r"Unknown method 'dingg' \(did you mean 'ding'\?\); valid methods: .*ding"):
         get("dingg")
-    with pytest.raises(ValueError, match="ding has no field 'sigma'; its fields: coordinates, times, sigma_y, eta, delayed"):
+    with pytest.raises(
+        ValueError, match="ding has no field 'sigma'; its fields: coordinates, times, sigma_y, eta, delayed"
+    ):
         get("ding", sigma=0.1)
     assert get("ding", delayed=True).delayed is True  # type: ignore[attr-defined]
 
@@ -528,7 +530,8 @@ def test_betas_that_begin_with_zeros(name: str) -> None:
 def test_the_answer_so_far_is_what_the_method_would_finish_with(name: str, seed: int) -> None:
     """After the step t -> s the answer is what `finish` makes of the state at t: no probe, no unguided prediction.
 
-    Random masks, noises and steps; RePaint without its walks and Restora-Flow without its corrections, which their last steps have too.
+    Random masks, noises and steps; RePaint without its walks and Restora-Flow without its corrections, which their last
+    steps have too.
     """
     pick = torch.Generator().manual_seed(seed)
     law = GaussianMixture(torch.zeros(1, 12), (0.9 ** (torch.arange(12.0) - torch.arange(12.0)[:, None]).abs())[None])

@@ -442,8 +442,8 @@ def test_p2l_tunes_the_prompt_of_every_sample() -> None:
     assert run.denoiser(x, t).x0[0, 0] > denoiser(x, t).x0[0, 0]
     assert run.cost[:2] == (4, 4)
     result = method.sample(denoiser, observation, 10, torch.Generator().manual_seed(0))
-    assert result.evaluations == method.evaluations(10, prompted=True) == 10 + 9 * 4
-    assert result.vjps == method.vjps(10, prompted=True) == 9 * 5
+    assert result.evaluations == method.evaluations(10, prompted=True) == 10 + 10 * 4
+    assert result.vjps == method.vjps(10, prompted=True) == 10 * 5
 
 
 @pytest.mark.parametrize("coordinates", ["vp", "edm"])
