@@ -120,7 +120,7 @@ class LanPaint(Method):
     def __new__(cls, *positional: Any, **fields: Any) -> LanPaint:
         """Keeps which fields are given, so that the preset does not move them whatever their values."""
         method = super().__new__(cls)
-        first = [entry.name for entry in dataclasses.fields(cls)][: len(positional)]
+        first = [entry.name for entry in dataclasses.fields(cls) if not entry.kw_only][: len(positional)]
         object.__setattr__(method, "_given", frozenset((*first, *fields)))
         return method
 
