@@ -196,7 +196,7 @@ def test_rounds_have_whole_pictures_and_the_last_has_all():
 
 
 def test_each_round_drops_the_worse_half(idx, call, tmp_path):
-    """Four holes: 8 trials on one of them, 4 (and the defaults) on 2, 2 (and the defaults) on all."""
+    """Four holes: 8 trials on one of them, 4 (and the defaults) on 2, half of these (and the defaults) on all."""
     data = json.loads(write_suite(tmp_path).read_text())["data"] | {"validation": [8, 12]}
     suite, path = write_suite(tmp_path, data=data), tmp_path / "record.json"
     code, out, err = call(
@@ -211,7 +211,7 @@ def test_each_round_drops_the_worse_half(idx, call, tmp_path):
     assert len(trials) == len({json.dumps(one["fields"]) for one in trials}) == 8
     counts = [one["holes"] for one in trials]
     assert counts[0] == 4  # the defaults go through every round
-    assert counts.count(4) in (2, 3) and counts.count(1) in (3, 4) and set(counts) <= {1, 2, 4}
+    assert counts.count(4) in (2, 3, 4) and counts.count(1) in (3, 4) and set(counts) <= {1, 2, 4}
     best = record["methods"]["ddnm"]["best"]
     last = [one for one in trials if one["holes"] == 4]
     assert best == max(last, key=lambda one: one["value"])
