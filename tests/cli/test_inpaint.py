@@ -213,7 +213,7 @@ def test_ctrl_c_leaves_nothing(photo, mask, tiny_model, tmp_path):
         assert running.poll() is None
         time.sleep(0.1)
     began = cpu_seconds(running.pid)
-    while cpu_seconds(running.pid) < began + 5:
+    while cpu_seconds(running.pid) < began + 12:  # past all imports, on a slow machine too
         assert running.poll() is None
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)

@@ -42,7 +42,7 @@ def test_the_network_and_its_x0_equal_azulas(name):
         time = denoiser.schedule.at((step + 1) / 1000)
         torch.testing.assert_close(time.alpha * seen.x0 + time.sigma * seen.x1, x, atol=1e-5, rtol=1e-5)
     print(f"ADM {name}: largest error {worst['raw']:.1e} (raw), {worst['x0']:.1e} (x0)")
-    assert max(worst.values()) < 1e-5
+    assert max(worst.values()) < 2e-5
 
 
 @pytest.mark.parametrize("name", reference.ADM)

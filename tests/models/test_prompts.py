@@ -190,7 +190,7 @@ def test_the_inpainter_paints_the_prompt_and_p2l_tunes_it(model):
     known = hole == 0
     assert torch.equal(apple.images[..., known], image[..., known])
     tuned = paint("p2l", prompt="red apple")
-    assert (tuned.evaluations, paint("p2l").evaluations) == (4 + 3 * 5, 4)
+    assert (tuned.evaluations, paint("p2l").evaluations) == (4 + 4 * 5, 4)
 
 
 def write(path, network, **header):
