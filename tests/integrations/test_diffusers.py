@@ -96,7 +96,6 @@ def test_what_diffusers_users_do(photo, tmp_path_factory):
     for wrong, sentence in (
         ({"latents": torch.zeros(1)}, "latents means nothing here: the noise is drawn by generator"),
         ({"eta": 0.5}, "eta means nothing here"),
-        ({"clip_skip": 1}, "encode the prompt with it"),
         ({"output_type": "latent"}, "output_type must be pil, np, pt or picture"),
         ({"method": "dng"}, "did you mean 'ding'"),
     ):
