@@ -69,5 +69,5 @@ def with_guidance(method: Method, at: Case) -> Method:
         ValueError: as `optimal_guidance`.
     """
     if isinstance(method, Aid) and method.guidance is None:
-        return replace(method, guidance=optimal_guidance(at))
+        return replace(method, guidance=optimal_guidance(at), bounded=False)
     return method
