@@ -19,7 +19,7 @@ from PIL import Image
 ROWS, KILLS = 10_000, 5
 STATUS = Path("/proc/self/status")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.timing,
     pytest.mark.timeout(3000),
     pytest.mark.skipif(not STATUS.exists(), reason="reads a process's memory from /proc"),
 ]
