@@ -1,4 +1,7 @@
-"""What mkdocs does besides: the models' cards become pages, and nothing on the site may come from elsewhere."""
+"""What mkdocs does besides.
+
+The models' cards become pages, the demo's sheet is shown, and nothing on the site may come from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,12 @@ FOREIGN = re.compile(
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the cards in paintback/weights/ as models/NAME-card.md."""
+    """Adds the cards in paintback/weights/ as models/NAME-card.md, and the demo's sheet."""
     for name in MODELS:
         card = WEIGHTS / f"{name}.md"
         text = card.read_text(encoding="utf-8") if card.exists() else f"# {name}\n\nThis model has no card yet.\n"
         files.append(File.generated(config, f"models/{name}-card.md", content=text))
+    files.append(File.generated(config, "figures/sheet.jpg", abs_src_path=str(ROOT / "examples" / "sheet.jpg")))
     return files
 
 

@@ -30,6 +30,8 @@ SECTIONS = ("In words", "The equation", "Beside the code", "Fields", "Cost", "Me
 
 def examples() -> Iterator[object]:
     for page in PAGES:
+        if page.stem == "tutorial" or (page.parent.name == "howto" and not page.stem.startswith("write-")):
+            continue  # they need pictures and a pipeline: tests/test_howto.py types them
         for number, found in enumerate(RUN.finditer(page.read_text(encoding="utf-8")), 1):
             name = f"{page.relative_to(DOCS)}-{number}"
             yield pytest.param(found["code"], found["output"], id=name)
@@ -76,6 +78,44 @@ def test_every_method_has_a_page_in_the_navigation() -> None:
     assert wanted <= listed
     assert {page for page in listed if page.startswith("methods/")} == wanted | {"methods/index.md", "methods/equal.md"}
     assert {path.stem for path in (DOCS / "methods").glob("*.md")} == {*methods.names(), "index", "equal"}
+
+
+def test_the_front_lists_every_method_in_its_family() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    (tab,) = (entry["Methods"] for entry in nav if "Methods" in entry)
+    wanted = {name.lower(): [Path(page).stem for page in navigation(pages)]
+              for entry in tab if isinstance(entry, dict) for name, pages in entry.items()}  # fmt: skip
+    rows = re.findall(
+        r"^\| ([^|`]+) \| ([^|]*`[^|]*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    listed = {family.lower(): re.findall(r"`(\w+)`", names) for family, names in rows if family.lower() in wanted}
+    assert listed == wanted
+    assert sorted(name for names in listed.values() for name in names) == methods.names()
+    front = (ROOT / "README.md").read_text(encoding="utf-8") + (DOCS / "index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"(\d+) methods", front)) == {str(len(methods.names()))}
+
+
+TASKS = {  # what a newcomer comes for: the page, and what its way there may be called
+    "restore": "howto/restore.md",
+    "remove": "howto/remove.md",
+    "batch": "howto/folder.md",
+    "SDXL from Python": "howto/large-models.md",
+    "add a method": "howto/write-method.md",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("front", ["README.md", "docs/index.md"])
+def test_a_newcomers_tasks_are_two_clicks_away(task: str, front: str) -> None:
+    def links(page: Path) -> set[Path]:
+        found = re.findall(r"\]\(([^)#:]+\.md)(?:#[\w-]*)?\)", page.read_text(encoding="utf-8"))
+        return {(page.parent / link).resolve() for link in found}
+
+    here = ROOT / front
+    near = links(here)
+    reached = near | {target for page in near if page.exists() for target in links(page)}
+    assert DOCS / TASKS[task] in reached
+    assert all(page.exists() for page in near if not page.name.endswith("-card.md"))
 
 
 @pytest.mark.parametrize("name", methods.names())
