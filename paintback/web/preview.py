@@ -95,9 +95,13 @@ class Progress:
         if not self.runs:
             self._skipped, self._painting = number - 1, time.monotonic()
         self.runs = [
-            (stage, cost(replace(plan, stages=(stage,), rows=rows.stop - rows.start)) / max(1, stage.steps))
+            (
+                stage,
+                cost(replace(plan, stages=(stage,), rows=rows.stop - rows.start)) / max(1, stage.steps * stage.repeats),
+            )
             for stage in plan.stages
             for rows in stage.rows(plan.rows, plan.each)
+            for _ in range(stage.repeats)
         ]
         self.sample, self._run = number, -1
         self.step, self.steps = 0, plan.steps

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,23 +72,23 @@ def warmer(tmp_path: Path) -> Path:
     return package
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts `paintback serve` on a folder; all are ended after the test."""
+@contextmanager
+def serving(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Starts `paintback serve` on a folder; all are ended afterwards."""
     servers: list[Server] = []
 
     def start(*arguments: str, descriptors: int | None = None, package: Path | None = None) -> Server:
-        command = [sys.executable, "-m", "paintback", "serve", "--port", "0", "--data", str(tmp_path / "served")]
+        command = [sys.executable, "-m", "paintback", "serve", "--port", "0", "--data", str(folder / "served")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        folder = ROOT if package is None else package.parent
-        environment["PYTHONPATH"] = str(folder)
+        root = ROOT if package is None else package.parent
+        environment["PYTHONPATH"] = str(root)
         if descriptors is not None:
             command = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command]
-        log = tmp_path / "served.log"
+        log = folder / "served.log"
         with log.open("a") as file:
             process = subprocess.Popen(
                 [*command, "--threads", "1", *arguments], stdout=subprocess.PIPE, stderr=file, text=True,
-                env=environment, cwd=folder,
+                env=environment, cwd=root,
             )  # fmt: skip
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -95,11 +97,20 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         servers.append(server)
         return server
 
-    yield start
-    for server in servers:
-        server.process.terminate()
-    for server in servers:
-        server.process.wait(30)
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.process.terminate()
+        for server in servers:
+            server.process.wait(30)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts `paintback serve` on a folder; all are ended after the test."""
+    with serving(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +129,24 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture
-def server(serve) -> Server:
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that has imported torch, which it does beside the first visit."""
-    found: Server = serve()
-    httpx.get(f"{found.url}api/options", timeout=300)
-    return found
+    with serving(tmp_path_factory.mktemp("server")) as start:
+        found: Server = start()
+        httpx.get(f"{found.url}api/options", timeout=300)
+        yield found
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    """That of the module, on which nothing has been painted; starting one takes seconds."""
+    with httpx.Client(base_url=one_server.url, timeout=60) as client:
+        for job in client.get("api/jobs").json():
+            client.post(f"api/jobs/{job['id']}/stop")
+            while client.delete(f"api/jobs/{job['id']}").status_code == 409:  # it runs to the end of its step
+                time.sleep(0.05)
+    return one_server
 
 
 @pytest.fixture

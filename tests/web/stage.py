@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from paintback.models.catalogue import recommended
 from tests.web.sites import EXAMPLES
 
 ARGUMENTS = [
@@ -18,6 +19,7 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SIDE = 96
+OWN = recommended("photo").method  # by which a result is called that nobody chose a method for
 
 
 def crop(tmp_path: Path, name: str = "cup.png") -> Path:

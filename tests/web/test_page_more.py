@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import expect
 
 from tests.web.stage import (
+    OWN,
     SIDE,
     crop,
     differs,
@@ -46,14 +47,15 @@ def jobs(server) -> list[dict]:
     return httpx.get(f"{server.url}api/jobs").json()
 
 
-def test_the_first_answer_is_a_draft_within_a_second_and_is_never_kept(visit, server, tmp_path) -> None:
+def test_the_first_answer_is_a_draft_within_a_second_and_is_never_kept(visit, serve, tmp_path) -> None:
+    server = serve()
     page = visit(server, advanced=False)
     open_picture(page, crop(tmp_path))
     stroke(page, (30, 40), (60, 50))
     # nobody has run anything: the model was loaded and timed as the page was opened
     expect(page.locator("#run-text")).to_have_text(re.compile(r"^Run, about \d+ s$"))
     page.evaluate("() => document.querySelector('#advanced').open = true")
-    page.fill("#steps", "1000")
+    page.fill("#entry-steps", "1000")
     page.mouse.move(1, 1)
     marked = screen(page)
     took = page.evaluate(FIRST)
@@ -96,19 +98,19 @@ def test_the_everyday_panel_and_the_question(visit, server, tmp_path) -> None:
     expect(page.locator("#family-help")).to_contain_text("Gradients: The picture follows gradients")
     page.select_option("#method", "ding")
     stroke(page, (40, 40), (60, 40))
-    page.click("#quality span:text-is('Best')")
-    page.fill("#samples", "16")
-    page.fill("#average", "16")  # sixteen times sixteen draws: minutes
+    page.click("#entry-quality span:text-is('Best')")
+    page.fill("#entry-samples", "16")
+    page.fill("#entry-average", "16")  # sixteen times sixteen draws: minutes
     page.click("#run")
     expect(page.locator("#ask")).to_contain_text(re.compile(r"This takes about (\d+ min|\d+ s|[\d.]+ h) here"))
     no_serious_fault(page)
     page.keyboard.press("Escape")
     expect(page.locator("#run")).to_be_visible()
     assert not jobs(server)
-    page.fill("#average", "")
-    page.fill("#samples", "1")
-    page.click("#quality span:text-is('Fast')")
-    page.fill("#steps", "2")
+    page.fill("#entry-average", "")
+    page.fill("#entry-samples", "1")
+    page.click("#entry-quality span:text-is('Fast')")
+    page.fill("#entry-steps", "2")
     page.check("#auto")
     stroke(page, (40, 60), (44, 60))  # let go, and it runs
     expect(page.locator("#bar")).to_be_visible()
@@ -121,7 +123,7 @@ def test_the_everyday_panel_and_the_question(visit, server, tmp_path) -> None:
 def test_one_chain_through_strokes_results_and_continue(visit, server, tmp_path) -> None:
     page = visit(server)
     open_picture(page, crop(tmp_path))
-    page.fill("#steps", "2")
+    page.fill("#entry-steps", "2")
     stroke(page, (40, 40), (60, 40))
     page.click("[data-tool=frame]")
     stroke(page, (SIDE, 48), (SIDE + 8, 48))
@@ -135,11 +137,11 @@ def test_one_chain_through_strokes_results_and_continue(visit, server, tmp_path)
     page.mouse.move(1, 1)
     result = screen(page)
     page.click("#continue")
-    expect(page.locator("#picture-name")).to_contain_text("cup-ding")
+    expect(page.locator("#picture-name")).to_contain_text(f"cup-{OWN}")
     stroke(page, (20, 70), (30, 70))
     page.mouse.move(1, 1)
     second = screen(page)
-    for wanted, name in ((None, "cup-ding"), (result, "cup.png"), (first, "cup.png"), (None, "cup.png")):
+    for wanted, name in ((None, f"cup-{OWN}"), (result, "cup.png"), (first, "cup.png"), (None, "cup.png")):
         page.keyboard.press("Control+z")
         expect(page.locator("#picture-name")).to_contain_text(name)
         if wanted is not None:
@@ -151,7 +153,7 @@ def test_one_chain_through_strokes_results_and_continue(visit, server, tmp_path)
         page.wait_for_timeout(300)
         if wanted is not None:
             shows(page, wanted)
-    expect(page.locator("#picture-name")).to_contain_text("cup-ding")
+    expect(page.locator("#picture-name")).to_contain_text(f"cup-{OWN}")
     expect(page.locator("[data-do=redo]")).to_be_disabled()
 
 
@@ -161,7 +163,7 @@ def test_the_history_has_what_was_painted_by_day(visit, server, tmp_path) -> Non
     expect(page.locator("#history-days")).to_have_text("Nothing has been painted yet.")
     page.click("#history-close")
     open_picture(page, crop(tmp_path))
-    page.fill("#steps", "2")
+    page.fill("#entry-steps", "2")
     for y in (40, 60):
         stroke(page, (40, y), (60, y))
         run_to_end(page)
@@ -172,7 +174,7 @@ def test_the_history_has_what_was_painted_by_day(visit, server, tmp_path) -> Non
     entries = page.locator("#history-days li")
     expect(entries).to_have_count(2)
     expect(page.locator("#history-days h3")).to_have_text("Today")
-    expect(entries.first).to_contain_text(re.compile(r"cup\.png.*ding, good, 1 result"))
+    expect(entries.first).to_contain_text(re.compile(rf"cup\.png.*{OWN}, good, 1 result"))
     no_serious_fault(page)
     entries.first.locator(".entry-open").click()
     expect(page.locator("#bar")).to_be_visible()
@@ -279,8 +281,8 @@ def test_the_hole_is_found(visit, server, tmp_path) -> None:
     assert not differs(calm[:110, :110], screen(page)[:110, :110])
 
     page.click("[data-do=undo]")
-    page.fill("#steps", "1")
-    page.click("#quality span:text-is('Fast')")
+    page.fill("#entry-steps", "1")
+    page.click("#entry-quality span:text-is('Fast')")
     run_to_end(page)
     page.keyboard.press("Escape")
     page.click("[data-do=clear]")
@@ -327,7 +329,7 @@ def test_on_a_phone(visit, server, tmp_path) -> None:
     page.evaluate("() => scrollTo(0, 0)")
     assert mask_of(page, tmp_path).sum() > 20
     page.click("#advanced > summary")
-    page.fill("#steps", "1000")
+    page.fill("#entry-steps", "1000")
     run_long(page)
     for top in (0, 10_000):
         page.evaluate(f"() => scrollTo(0, {top})")
@@ -439,7 +441,7 @@ def test_a_folder_is_painted_and_comes_back_as_one_file(visit, server, tmp_path)
             mask.paste(255, (30, 30 + k, 42, 42))
             mask.save(folder / f"{name}-mask.png")
     page = visit(server)
-    page.fill("#steps", "2")
+    page.fill("#entry-steps", "2")
     page.click("#tab-batch")
     no_serious_fault(page)
     with page.expect_file_chooser() as chooser:
@@ -461,7 +463,7 @@ def test_a_folder_is_painted_and_comes_back_as_one_file(visit, server, tmp_path)
     with zipfile.ZipFile(tmp_path / "made.zip") as made:
         assert made.testzip() is None
         names = sorted(made.namelist())
-        assert [re.sub(r"-ding-\d+", "", name) for name in names] == ["one.png", "three.png", "two.png"]
+        assert [re.sub(rf"-{OWN}-\d+", "", name) for name in names] == ["one.png", "three.png", "two.png"]
         for name in names:
             stem = name.split("-")[0]
             result, photo = np.asarray(Image.open(made.open(name))), np.asarray(Image.open(folder / f"{stem}.png"))

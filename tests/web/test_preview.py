@@ -35,6 +35,7 @@ HOLES = {
     "two regions": (holes((2, 2, 10, 10), (180, 180, 190, 190)), {"blur": 2}),
     "border": (holes((0, 150, 200, 200)), {"padding": 16}),
     "strength": (holes((40, 40, 110, 110)), {"strength": 0.5}),
+    "thin, whose draw is the mean of several runs": (holes((90, 90, 100, 100)), {"method": None}),
     "draws": (holes((40, 40, 110, 110)), {"average": 3}),
 }
 

@@ -8,7 +8,7 @@ import { Editor, TOOLS } from "./editor.js";
 import { fill } from "./fill.js";
 import { History } from "./history.js";
 import { Mask } from "./mask.js";
-import { Panel } from "./panel.js";
+import { Panel, entryId } from "./panel.js";
 import { Results } from "./results.js";
 import { forgetJob, keep, keepJob, recall, recalled } from "./session.js";
 
@@ -44,17 +44,20 @@ async function openFile(file, name = file.name || "pasted.png") {
   const bitmap = await createImageBitmap(file).catch(() => null); // shown at once where the browser can; the server looks at it meanwhile
   const opened = await guarded(async () => {
     if (bitmap) place({ id: null, name, width: bitmap.width, height: bitmap.height }, bitmap, sent);
+    const shown = doc.sent;
     let picture;
     try {
       picture = await sent;
     } catch (error) {
+      if (doc.sent !== shown) throw error;
       if (bitmap && before.picture) place(before.picture, before.bitmap, before.sent, before.mask, before.frame);
       else if (bitmap) leave();
       throw error;
     }
     await ready;
+    if (doc.sent !== shown) return picture; // another one was opened meanwhile
     if (picture.settings?.method) return restore(picture);
-    if (bitmap && bitmap.width === picture.width && bitmap.height === picture.height && doc.sent === sent) {
+    if (bitmap && bitmap.width === picture.width && bitmap.height === picture.height) {
       doc.picture = picture;
       keep({ picture: picture.id });
       keepMask();
@@ -182,12 +185,12 @@ const ACTIONS = {
   grow: () => guarded(() => editor.mask.grow(4)),
   clear: () => editor.mask.clear(),
   load: () => pick($("mask-file"), ([file]) => guarded(async () => { // read by the rule of the command line
-    const { bitmap, remark } = await api.mask((await api.upload(file, file.name)).id, $("mask-is").value);
+    const { bitmap, remark } = await api.mask((await api.upload(file, file.name)).id, $(entryId("mask_is")).value);
     if (bitmap.width !== editor.picture.width || bitmap.height !== editor.picture.height) {
       throw new Error(`The mask is ${bitmap.width} × ${bitmap.height} and the picture ${editor.picture.width} × ${editor.picture.height}; give one of the same size.`);
     }
     editor.mask.load(bitmap);
-    if (remark) toast(capital(remark), { action: { label: "Change", run: () => { $("advanced").open = true; $("mask-is").focus(); } } });
+    if (remark) toast(capital(remark), { action: { label: "Change", run: () => { $("advanced").open = true; $(entryId("mask_is")).focus(); } } });
   })),
   save: async () => save(await editor.mask.toBlob(), `${stem()}-mask.png`),
   dust: () => findWords("dust+scratches", "Scratches and dust"),

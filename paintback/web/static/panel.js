@@ -7,7 +7,8 @@ const SIDES = ["left", "top", "right", "bottom"];
 const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint"];
 const EVERYDAY = ["prompt", "negative_prompt", "quality", "samples"];
 const LABELS = { negative_prompt: "Not wanted", grow: "Grow the mask", blur: "Blend the seam", mask_is: "An uploaded mask is", guidance: "Guidance", true_cfg_scale: "True guidance" };
-const id = (name) => name.replaceAll("_", "-");
+/** The id of an entry's control, which no element of the page itself has, whatever the entry is called. */
+export const entryId = (name) => `entry-${name.replaceAll("_", "-")}`;
 
 export class Panel {
   constructor() {
@@ -30,8 +31,8 @@ export class Panel {
     $("model").value = offers.models.some(({ name }) => name === "photo") ? "photo" : offers.models[0].name;
     this.entries = offers.entries.filter(({ name }) => !OWN.includes(name));
     for (const entry of this.entries) $(EVERYDAY.includes(entry.name) ? "everyday" : "more").append(this.entry(entry));
-    $("samples").max = offers.limits.samples;
-    $("steps").max = offers.limits.steps;
+    $(entryId("samples")).max = offers.limits.samples;
+    $(entryId("steps")).max = offers.limits.steps;
     const families = [...offers.families, { name: null, title: "Others", help: "Methods that were added here." }]
       .map((family) => ({ ...family, methods: offers.methods.filter((method) => method.family === family.name) })).filter(({ methods }) => methods.length);
     $("method").replaceChildren(...families.map(({ title, methods }) => make("optgroup", { label: title }, ...methods.map(({ name }) => make("option", { value: name, textContent: name })))));
@@ -49,7 +50,7 @@ export class Panel {
   chooseModel() {
     const { title, trained, method, grey, without } = this.model;
     $("model-help").textContent = `${capital(title)}.${grey ? " Grey pictures only." : ""}`;
-    for (const { name } of this.entries) $(id(name)).closest(".entry").hidden = without.includes(name);
+    for (const { name } of this.entries) $(entryId(name)).closest(".entry").hidden = without.includes(name);
     $("method-group").hidden = $("fields-group").hidden = trained;
     if (!trained) $("method").value = method;
     this.chooseMethod();
@@ -68,11 +69,11 @@ export class Panel {
 
   /** A control for an entry of a job, as the server's schema has it. */
   entry({ name, kind, default: value, nullable, low, above, high, choices, pattern, help }) {
-    const label = LABELS[name] ?? capital(name.replaceAll("_", " ")), helped = `${id(name)}-help`;
+    const label = LABELS[name] ?? capital(name.replaceAll("_", " ")), helped = `${entryId(name)}-help`;
     const shown = make("p", { className: "help", id: helped, textContent: `${capital(help)}.` });
     if (kind === "choice" && EVERYDAY.includes(name)) { // one of few: buttons
-      const buttons = choices.map((choice) => make("label", {}, make("input", { type: "radio", name: id(name), value: choice, checked: choice === value }), make("span", { textContent: capital(choice) })));
-      const group = make("fieldset", { id: id(name), className: "buttons" }, make("legend", { textContent: label }), make("div", {}, ...buttons));
+      const buttons = choices.map((choice) => make("label", {}, make("input", { type: "radio", name: entryId(name), value: choice, checked: choice === value }), make("span", { textContent: capital(choice) })));
+      const group = make("fieldset", { id: entryId(name), className: "buttons" }, make("legend", { textContent: label }), make("div", {}, ...buttons));
       group.setAttribute("aria-describedby", helped);
       return make("div", { className: "entry" }, group, shown);
     }
@@ -86,7 +87,7 @@ export class Panel {
       for (const [limit, bound] of [["min", low ?? above], ["max", high]]) if (bound !== null) input[limit] = bound;
       if (above !== null) input.addEventListener("input", () => input.setCustomValidity(input.valueAsNumber <= above ? `Give a number above ${above}.` : ""));
     }
-    input.id = id(name);
+    input.id = entryId(name);
     if (kind !== "flag") input.value = value ?? "";
     if (nullable && kind !== "choice") input.placeholder = kind === "text" ? "" : "automatic";
     input.setAttribute("aria-describedby", helped);
@@ -96,7 +97,7 @@ export class Panel {
 
   /** What the control of an entry says, null where it is left open. */
   value({ name, kind }) {
-    const control = $(id(name));
+    const control = $(entryId(name));
     if (control.tagName === "FIELDSET") return control.querySelector(":checked").value;
     if (kind === "flag") return control.checked;
     if (control.value === "") return null;
@@ -104,7 +105,7 @@ export class Panel {
   }
 
   put({ name, kind }, value) {
-    const control = $(id(name));
+    const control = $(entryId(name));
     if (control.tagName === "FIELDSET") for (const one of control.querySelectorAll("input")) one.checked = one.value === value;
     else if (kind === "flag") control.checked = value;
     else control.value = value ?? "";
@@ -209,7 +210,7 @@ export class Panel {
     } else if (settings.method !== "trained") missing.push(`the method ${settings.method}`);
     if (settings.seed !== undefined) $("seed").value = settings.seed ?? "";
     for (const entry of this.entries) if (settings[entry.name] !== undefined) this.put(entry, settings[entry.name]);
-    $("samples").value = 1; // a PNG is one sample
+    $(entryId("samples")).value = 1; // a PNG is one sample
     return missing;
   }
 
