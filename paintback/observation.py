@@ -71,6 +71,10 @@ class Separable(LinearOperator):
         self.rows, self.columns = rows.double(), columns.double()
         self._kept: dict[tuple[bool, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
+    def __repr__(self) -> str:
+        (h, height), (w, width) = self.rows.shape, self.columns.shape
+        return f"{type(self).__name__}({height} x {width} to {h} x {w})"
+
     def __call__(self, x: Tensor) -> Tensor:
         height, width = self.rows.shape[1], self.columns.shape[1]
         if x.shape[-2:] != (height, width):

@@ -163,6 +163,9 @@ class VP(Schedule):
             raise ValueError("The betas are all 0, so that no level has noise; give the model's own.")
         self.finest = (self.num_train_timesteps + 1 - noisy) / self.num_train_timesteps
 
+    def __repr__(self) -> str:
+        return f"VP({self.num_train_timesteps} levels up to {float(self.at(1.0).sigma):.4g})"
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         position = t * self.num_train_timesteps
         low = position.floor().clamp(max=self.num_train_timesteps - 1).long()
@@ -216,6 +219,9 @@ class EDM(Schedule):
             )
         self.sigma_min, self.sigma_max, self.rho = float(sigma_min), float(sigma_max), float(rho)
 
+    def __repr__(self) -> str:
+        return f"EDM({self.sigma_min:g}, {self.sigma_max:g}, {self.rho:g})"
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         sigma = ((low + t * (high - low)) ** self.rho - self.sigma_min).clamp(min=0)
@@ -242,6 +248,9 @@ class Flow(Schedule):
             raise ValueError(f"The shift must be positive; got {shift}.")
         self.shift = float(shift)
 
+    def __repr__(self) -> str:
+        return f"Flow({self.shift:g})"
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         sigma = self.shift * t / (1 + (self.shift - 1) * t)
         return 1 - sigma, sigma
@@ -266,6 +275,9 @@ class Rescaled(Schedule):
         if coordinates not in ("vp", "flow", "edm"):
             raise ValueError(f"Unknown coordinates {coordinates!r}; valid are 'vp', 'flow' and 'edm'.")
         self.schedule, self.coordinates, self.finest = schedule, coordinates, schedule.finest
+
+    def __repr__(self) -> str:
+        return f"Rescaled({self.schedule!r}, {self.coordinates!r})"
 
     def scale(self, t: float) -> float:
         """The number by which the model's own state at t is divided."""

@@ -87,6 +87,54 @@ def thickness(target: Mask) -> float:
     return 2 * float(distance_transform_edt(target).max())
 
 
+def thin_parts(mask: Mask, most: float, tile: int = 256) -> Mask:
+    """Those connected parts of a hole (corners connect) into which no disk wider than a number of pixels fits.
+
+    Distances are looked at tile by tile, where there is any hole, so that a large picture costs little.
+
+    Args:
+        mask: bool (H, W).
+        most: the widest disk's diameter, in pixels.
+        tile: side of the tiles.
+
+    Returns:
+        A part of the mask, bool (H, W).
+    """
+    from scipy import ndimage
+
+    labels = np.empty(mask.shape, np.int32)
+    count = ndimage.label(mask, structure=np.ones((3, 3)), output=labels)
+    wide = np.zeros(count + 1, bool)
+    margin = int(most) // 2 + 2
+    for top in range(0, mask.shape[0], tile):
+        for left in range(0, mask.shape[1], tile):
+            bottom, right = min(mask.shape[0], top + tile + margin), min(mask.shape[1], left + tile + margin)
+            around = Box(max(0, top - margin), max(0, left - margin), bottom, right)
+            part = mask[around.slices]
+            if not part.any():
+                continue
+            far = ndimage.distance_transform_edt(part) if not part.all() else np.full(part.shape, max(part.shape))
+            # only within the tile itself are the distances those of the whole picture, as far as they matter
+            inner = far[top - around.top :, left - around.left :][:tile, :tile] > most / 2
+            wide[np.unique(labels[top : top + tile, left : left + tile][inner])] = True
+    wide[0] = True
+    return np.asarray(~wide[labels])
+
+
+def joined(first: list[Region], second: list[Region]) -> list[Region]:
+    """The regions of two holes that share no pixel, as those of one.
+
+    Args:
+        first: come first.
+        second: of a picture of the same size.
+    """
+    if not first or not second:
+        return first or second
+    here, there = first[0].owners, second[0].owners
+    owners = np.where(there >= 0, there + len(first), here).astype(np.int32)
+    return [Region(region.box, owners, index) for index, region in enumerate([*first, *second])]
+
+
 def context_crop(mask: Mask, context: float = 0.5, minimum: int = 1, multiple: int = 1) -> Box:
     """A crop around all of the hole, with some of its surroundings.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
-from paintback.images.regions import Box, Region, hole_regions, thickness
+from paintback.images.regions import Box, Region, hole_regions, joined, thickness, thin_parts
 from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
 from paintback.models.latent import fill_hole
@@ -31,7 +32,17 @@ from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
 from paintback.painting.cuts import place
 from paintback.painting.latent import Latents
-from paintback.painting.layout import Policy, Recipe, Stage, Step, refinement_grid, tail, thin_grid, whole_grid
+from paintback.painting.layout import (
+    THIN,
+    Policy,
+    Recipe,
+    Stage,
+    Step,
+    refinement_grid,
+    tail,
+    thin_grid,
+    whole_grid,
+)
 
 LARGE = 256  # side of the pictures of one size from which on a model of them paints large holes in crops
 
@@ -69,10 +80,17 @@ class Pyramid:
         return False
 
     def regions(self, wide: Mask) -> list[Region]:
-        """The crops of a hole, (H, W) bool."""
-        return hole_regions(
-            wide, context=self.policy.context, minimum=self.model.training_size, multiple=self.policy.multiple
+        """The crops of a hole, (H, W) bool; its thin parts have their own where they have a method of their own."""
+        cut = partial(
+            hole_regions,
+            context=self.policy.context,
+            minimum=self.model.training_size,
+            multiple=self.policy.multiple,
         )
+        if self.recipe.thin is None:
+            return cut(wide)
+        thin = thin_parts(wide, THIN)
+        return joined(cut(wide & ~thin), cut(thin))
 
     @property
     def policy(self) -> Policy:

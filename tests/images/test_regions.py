@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from paintback.images import (
     Box,
@@ -15,6 +16,7 @@ from paintback.images import (
     lines,
     resize_unit,
 )
+from paintback.images.regions import thickness, thin_parts
 
 few = settings(max_examples=30, derandomize=True, deadline=None)
 SHAPES = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -120,3 +122,25 @@ def test_resizing():
     for wrong in ((array, (4, 6), "cubic"), (array, (0, 6), "area"), (array[0, 0], (4, 6), "area")):
         with pytest.raises(PictureError, match="expected"):
             resize_unit(*wrong)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_thin_parts_are_those_whose_own_largest_disk_is_small(seed) -> None:
+    random = np.random.default_rng(seed)
+    mask = np.zeros((140, 90), bool)
+    for _ in range(12):
+        row, column = random.integers(0, 140), random.integers(0, 90)
+        mask[row : row + random.integers(1, 20), column : column + random.integers(1, 40)] = True
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    expected = np.zeros_like(mask)
+    for part in range(1, count + 1):
+        if thickness(labels == part) <= 8:
+            expected |= labels == part
+    assert expected.any() and (mask & ~expected).any()
+    for tile in (16, 64, 256):
+        np.testing.assert_array_equal(thin_parts(mask, 8, tile), expected)
+
+
+def test_a_hole_that_is_everything_is_not_thin() -> None:
+    assert not thin_parts(np.ones((40, 40), bool), 12).any()
+    assert not thin_parts(np.zeros((40, 40), bool), 12).any()

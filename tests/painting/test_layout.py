@@ -99,7 +99,7 @@ def test_planned_steps_and_costs_are_those_that_run(name) -> None:
         {"quality": "fast", "num_inference_steps": None},
         {"outpaint": (0, 8, 0, 0), "mask_grow": 1},
     ],
-    ids=str,
+    ids=lambda options: ",".join(options),
 )
 def test_whatever_is_asked_is_planned(options) -> None:
     inpainter = Inpainter(tiny_model(), policy=pb.Policy(widest=8, context=8, batch_pixels=5000))
