@@ -19,6 +19,13 @@ def train() -> None:
     """Train a model of your own."""
 
 
+def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | tuple[int, ...]:
+    numbers = tuple(int(part) if part.isdecimal() else 0 for part in value.split(","))
+    if min(numbers) < 1:
+        raise click.BadParameter(f"it takes whole numbers from 1, with commas between; got {value!r}.")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 @train.command()
 @click.option("--model", required=True, help="Whose guidance: a model's name, or the path of its weights.")
 @click.option(
@@ -56,11 +63,28 @@ def train() -> None:
 @click.option("--exploration", type=click.FloatRange(0, min_open=True), default=0.1, show_default=True, help="Std.")
 @click.option(
     "--cells",
-    type=click.IntRange(1),
-    default=1,
+    metavar="N[,N...]",
+    callback=_whole_numbers,
+    default="1",
     show_default=True,
-    help="Side of the squares that exploration moves as one (the paper's: 1).",
+    help="Side of the squares that exploration moves as one (the paper's: 1); several fall in the course of training.",
 )
+@click.option(
+    "--critic",
+    type=click.Choice(["martingale", "td0"]),
+    default="martingale",
+    show_default=True,
+    help="Martingale loss, or the moment condition of TD(0).",
+)
+@click.option(
+    "--clock",
+    type=click.Choice(["sigma", "index"]),
+    default="sigma",
+    show_default=True,
+    help="Of the controller: the noise level, or the same time for every step.",
+)
+@click.option("--informed", is_flag=True, help="The critic sees the hidden picture in training.")
+@click.option("--per-hole", is_flag=True, help="The cost is a mean over the hidden pixels, so that small holes count.")
 @click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.98, show_default=True, help="Averaging.")

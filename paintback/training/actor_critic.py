@@ -12,6 +12,12 @@ whose sampled action advances the solver; the terminal cost is Psi - lambda T, w
     actor:    sum_k ((A_k - u_k) / s^2)^T (du_k / dphi) delta_k,   delta_k = V_{k+1} - V_k + (beta/2) ||A_k||^2 dt_k
 Used at inference is u, without noise.
 
+Its sister papers (Huang and Zhou, ART, arXiv:2601.18681, and arXiv:2607.02137), also at second hand, have two choices
+that are fields of `Rules`:
+    critic     "td0": the moment condition E sum_k (dV_k/dtheta) delta_k = 0 in place of the martingale loss.
+    clock      "index": the solver's steps are equally long on the controller's clock, dt = 1 / K, u is a displacement
+               over such a time, x_{k+1} = x_k + (-(x_k - D_k) / sigma_k) (sigma_k - sigma_{k+1}) + u_k dt, and the
+               prices are integrals over it: u_k dt = Delta_k (sigma_k - sigma_{k+1}) / sigma_k on both clocks.
 Our reconstruction, each a field of `Rules`:
     centred    (i) (beta/2) ||A||^2 is replaced by its mean (beta/2) ||u||^2 + lambda wherever it occurs, and the
                step's own cost enters the actor by its exact gradient beta u dt: same mean, less noise.
@@ -26,6 +32,9 @@ Our reconstruction, each a field of `Rules`:
     cells      the policy's noise is the same over squares of so many pixels, still of variance s^2 an entry, so that
                E (beta/2) ||A||^2 stays: far fewer independent directions, and so far less noise in the gradient. The
                actor's finer parts are then taught by the running cost alone. The paper's noise is independent (1).
+    informed   the critic sees the hidden picture. The baseline is then no function of what the actor knows, but still
+               none of the action, so that the policy gradient keeps its mean; the luck of the hidden picture, most of
+               the returns' variance, is explained.
     actor      not the paper's: "pathwise", sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
                through the backbone; "adjoint", backpropagation through the whole noiseless rollout, step by step from
                the end, p_K = dPsi/dx, p_k = d/dx_k [ p_{k+1} x_{k+1} + (beta/2) ||u_k||^2 dt_k ] and the same by phi:
@@ -37,7 +46,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -46,9 +55,22 @@ from torch import Tensor, nn
 from paintback.denoiser import Denoiser
 from paintback.schedules import Time
 
-__all__ = ["Actor", "Learner", "Rollout", "Rules", "Task", "exploration_std", "rollout", "running_cost"]
+__all__ = [
+    "Actor",
+    "Clock",
+    "CriticRule",
+    "Learner",
+    "Rollout",
+    "Rules",
+    "Task",
+    "exploration_std",
+    "rollout",
+    "running_cost",
+]
 
 Actor = Literal["score", "pathwise", "adjoint"]
+Clock = Literal["sigma", "index"]
+CriticRule = Literal["martingale", "td0"]
 Field = Callable[[Tensor, Tensor, Tensor, Tensor, "float | Tensor"], Tensor]
 
 
@@ -70,13 +92,15 @@ class Task:
         start: (B, ...) states at the first level.
         y: (B, ...) what is given; 0 where hidden.
         known: (B, ...) bool, True = given.
-        psi: (B, ...) final states -> (B,) terminal costs; the only one that sees the hidden picture.
+        psi: (B, ...) final states -> (B,) terminal costs; sees the hidden picture, as nothing else does but
+        truth: (B, ...) that picture, for a critic that is informed of it in training.
     """
 
     start: Tensor
     y: Tensor
     known: Tensor
     psi: Callable[[Tensor], Tensor]
+    truth: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,9 @@ class Rules:
         balanced: weights of the steps.
         mirrored: pairs of rows; the noise that `Learner.update` is given must be such.
         cells: side of the squares over which that noise is the same.
+        critic: "martingale" (ours) or "td0".
+        clock: "sigma" (ours) or "index".
+        informed: whether the critic sees `Task.truth`; not for the pathwise actor, which would follow it.
         clip: largest norm of a gradient.
     """
 
@@ -105,7 +132,19 @@ class Rules:
     balanced: bool = False
     mirrored: bool = False
     cells: int = 1
+    critic: CriticRule = "martingale"
+    clock: Clock = "sigma"
+    informed: bool = False
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.informed and self.actor == "pathwise":
+            raise ValueError("The pathwise actor follows the critic's slope, which must not know the hidden picture.")
+
+    def durations(self, sigmas: Sequence[float], like: Tensor) -> Tensor:
+        """Lengths dt of the steps between K + 1 levels on the controller's clock, (K, 1)."""
+        lengths: Tensor = -torch.tensor(sigmas, dtype=torch.float64).diff().to(like)[:, None]
+        return lengths if self.clock == "sigma" else torch.full_like(lengths, 1 / len(lengths))
 
 
 @dataclass(frozen=True)
@@ -135,8 +174,8 @@ def rollout(
     actor: Field,
     task: Task,
     sigmas: Sequence[float],
+    rules: Rules,
     *,
-    replaced: bool = False,
     std: float = 0.0,
     noise: Tensor | None = None,
     critic: Field | None = None,
@@ -148,14 +187,15 @@ def rollout(
         actor: (x, x0, y, known, sigma) -> Delta = sigma u.
         task: the problems.
         sigmas: K + 1 levels, falling, the last one 0.
-        replaced: whether D is y on the known part.
+        rules: the clock, and whether D is y on the known part.
         std: s of the policy.
         noise: (K, B, ...) eps; None follows the mean.
         critic: (x, x0, y, known, sigma) -> (B,), where its slope is wanted.
     """
     x, kept, slopes = task.start, [], []
     times = denoiser.schedule.time_of_ratio(torch.tensor(sigmas[:-1], dtype=torch.float64)).tolist()
-    free = ~task.known if replaced else torch.ones_like(task.known)
+    free = ~task.known if rules.replaced else torch.ones_like(task.known)
+    lengths = rules.durations(sigmas, task.start).flatten().tolist()
     for k, (t, sigma, after) in enumerate(zip(times, sigmas[:-1], sigmas[1:], strict=True)):
         time = Time(t, 1.0, sigma)
         if critic is None:
@@ -167,10 +207,11 @@ def rollout(
                 value = critic(leaf, x0, task.y, task.known, sigma).sum()
                 slopes.append(torch.where(free, torch.autograd.grad(value, leaf)[0], 0.0))
             x0 = x0.detach()
-        u = torch.where(free, actor(x, x0, task.y, task.known, sigma) / sigma, 0.0)
+        rate = (sigma - after) / lengths[k] / sigma
+        u = torch.where(free, rate * actor(x, x0, task.y, task.known, sigma), 0.0)
         kept.append((x, x0, u))
         action = u if noise is None else u + torch.where(free, std * noise[k], 0.0)
-        x = x + (sigma - after) * ((torch.where(free, x0, task.y) - x) / sigma + action)
+        x = x + (sigma - after) / sigma * (torch.where(free, x0, task.y) - x) + lengths[k] * action
     states, pictures, means = (torch.stack(part) for part in zip(*kept, strict=True))
     return Rollout(states, pictures, means, noise, torch.stack(slopes) if slopes else None, x)
 
@@ -206,10 +247,11 @@ class Learner:
             sigmas: the levels.
             actor: another one, such as the average of this one.
         """
-        run = rollout(self.denoiser, actor or self.actor, task, sigmas, replaced=self.rules.replaced)
-        effort = running_cost(run.u.flatten(2), self.rules.beta).mul(_steps(sigmas, run.u)).sum(0).mean().item()
+        run = rollout(self.denoiser, actor or self.actor, task, sigmas, self.rules)
+        dt = self.rules.durations(sigmas, run.u)
+        effort = running_cost(run.u.flatten(2), self.rules.beta).mul(dt).sum(0).mean().item()
         psi = task.psi(run.end).mean().item()
-        size = run.u.flatten(2).norm(dim=2) * torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.u)[:, None]
+        size = run.u.flatten(2).norm(dim=2) / self._rates(sigmas, run.u)
         share = (size / run.x0.flatten(2).norm(dim=2).clamp(min=1e-6)).mean().item()
         return {"cost": psi + effort, "psi": psi, "effort": effort, "share": share}
 
@@ -230,29 +272,32 @@ class Learner:
             return self._adjoint(task, sigmas)
         std = exploration_std(rules.beta, rules.temperature, math.prod(task.start.shape[1:]))
         run = rollout(
-            self.denoiser, self.actor, task, sigmas, replaced=rules.replaced, std=std, noise=noise,
+            self.denoiser, self.actor, task, sigmas, rules, std=std, noise=noise,
             critic=self.critic if rules.actor == "pathwise" else None,
         )  # fmt: skip
-        dt = _steps(sigmas, run.u)
+        dt = rules.durations(sigmas, run.u)
         mean = running_cost(run.u.flatten(2), rules.beta)
         paid = mean + rules.temperature if rules.centred else running_cost((run.u + std * noise).flatten(2), rules.beta)
-        terminal = task.psi(run.end) - rules.temperature * sigmas[0]
+        terminal = task.psi(run.end) - rules.temperature * dt.sum()
         returns = terminal + (paid * dt).flip(0).cumsum(0).flip(0)
 
-        values = self._stacked(self.critic, run, task, sigmas)
+        seen = self._informed(task) if rules.informed else task
+        values = self._stacked(self.critic, run, seen, sigmas)
         error = (values - returns).square()
-        self._descend(1, (error * (torch.ones_like(dt) if rules.balanced else dt)).sum(0).mean() / 2)
+        delta = torch.cat((values[1:], terminal[None])).detach() - values.detach() + paid * dt
+        if rules.critic == "td0":
+            # its gradient is minus the moment, not that of a squared error
+            self._descend(1, -(values * delta).sum(0).mean())
+        else:
+            self._descend(1, (error * (torch.ones_like(dt) if rules.balanced else dt)).sum(0).mean() / 2)
 
-        values = values.detach()
-        delta = torch.cat((values[1:], terminal[None])) - values + paid * dt
         advantage = torch.empty_like(delta)
         ahead = torch.zeros_like(terminal)
         for k in reversed(range(len(delta))):
             ahead = advantage[k] = delta[k] + rules.trace * ahead
         if rules.mirrored:
             advantage = (advantage - advantage.roll(advantage.shape[1] // 2, 1)) / 2
-        levels = torch.tensor(sigmas[:-1], dtype=torch.float64).to(run.u).reshape(-1, 1, 1)
-        u = self._stacked(self.actor, run, task, sigmas).flatten(2) / levels
+        u = self._stacked(self.actor, run, task, sigmas).flatten(2) * self._rates(sigmas, run.u)[:, :, None]
         if rules.replaced:
             u = torch.where(task.known.expand_as(task.start).flatten(1), 0.0, u)
         if run.slope is not None:
@@ -272,8 +317,9 @@ class Learner:
 
     def _adjoint(self, task: Task, sigmas: Sequence[float]) -> dict[str, float]:
         """A step of the actor along the exact gradient of the noiseless cost; the critic is left alone."""
-        rules, dt = self.rules, _steps(sigmas, task.start).flatten().tolist()
-        run = rollout(self.denoiser, self.actor, task, sigmas, replaced=rules.replaced)
+        rules, dt = self.rules, self.rules.durations(sigmas, task.start).flatten().tolist()
+        rates = self._rates(sigmas, task.start).flatten().tolist()
+        run = rollout(self.denoiser, self.actor, task, sigmas, rules)
         free = ~task.known if rules.replaced else torch.ones_like(task.known)
         parameters = [p for p in self.actor.parameters() if p.requires_grad]
         total = [torch.zeros_like(p) for p in parameters]
@@ -284,8 +330,9 @@ class Learner:
         for k in reversed(range(len(dt))):
             x = run.x[k].requires_grad_()
             x0 = self.denoiser(x, Time(times[k], 1.0, sigmas[k])).x0
-            u = torch.where(free, self.actor(x, x0, task.y, task.known, sigmas[k]) / sigmas[k], 0.0)
-            after = x + dt[k] * ((torch.where(free, x0, task.y) - x) / sigmas[k] + u)
+            u = torch.where(free, rates[k] * self.actor(x, x0, task.y, task.known, sigmas[k]), 0.0)
+            drift = (sigmas[k] - sigmas[k + 1]) / sigmas[k] * (torch.where(free, x0, task.y) - x)
+            after = x + drift + dt[k] * u
             paid = running_cost(u.flatten(1), rules.beta).sum() * dt[k]
             ahead, *slopes = torch.autograd.grad((ahead * after).sum() + paid, [x, *parameters], allow_unused=True)
             weight = dt[k] if rules.balanced else 1.0
@@ -297,6 +344,19 @@ class Learner:
         nn.utils.clip_grad_norm_(parameters, rules.clip)
         self.optimisers[0].step()
         return {"return": cost.mean().item()}
+
+    def _rates(self, sigmas: Sequence[float], like: Tensor) -> Tensor:
+        """What u is of Delta at every step, (K, 1): 1 / sigma on sigma's own clock."""
+        levels = torch.tensor(sigmas, dtype=torch.float64)
+        rates: Tensor = (-levels.diff() / levels[:-1]).to(like)[:, None] / self.rules.durations(sigmas, like)
+        return rates
+
+    @staticmethod
+    def _informed(task: Task) -> Task:
+        """The task as a critic knows it that sees everything."""
+        if task.truth is None:
+            raise ValueError("An informed critic needs the task's truth.")
+        return replace(task, y=task.truth, known=torch.ones_like(task.known))
 
     def _stacked(self, module: nn.Module, run: Rollout, task: Task, sigmas: Sequence[float]) -> Tensor:
         """A module at all states of a rollout in one call, (K, B, ...)."""
@@ -312,9 +372,3 @@ class Learner:
         loss.backward()
         nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.rules.clip)
         optimiser.step()
-
-
-def _steps(sigmas: Sequence[float], like: Tensor) -> Tensor:
-    """Lengths dt of the steps, (K, 1)."""
-    lengths: Tensor = -torch.tensor(sigmas, dtype=torch.float64).diff().to(like)[:, None]
-    return lengths

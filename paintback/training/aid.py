@@ -28,13 +28,13 @@ from tqdm import tqdm
 from paintback.denoiser import Denoiser, Prediction
 from paintback.models.guidance import Critic, Guidance, GuidanceConfig, load_guidance
 from paintback.schedules import EDM, Time
-from paintback.training.actor_critic import Actor, Learner, Rules, Task
+from paintback.training.actor_critic import Actor, Clock, CriticRule, Learner, Rules, Task
 from paintback.training.data import Pictures, prefetch
 from paintback.training.learner import whole
 from paintback.training.masks import KINDS, mixed_masks
 from paintback.training.prior import cut_log
 
-__all__ = ["AidTraining", "Autocast", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
+__all__ = ["AidTraining", "Autocast", "draw_batch", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
 
 WEIGHTS, STATE, LOG = "aid.safetensors", "state.safetensors", "log.jsonl"
 
@@ -54,6 +54,12 @@ class AidTraining:
         mirrored: pairs of rows with opposite noise.
         balanced: weights of the steps; see `actor_critic.py`.
         cells: side of the squares, moved at random, over which the policy's noise is the same; see `actor_critic.py`.
+            Several fall from the first to the last in equal parts of the training.
+        critic: "martingale" or "td0"; see `actor_critic.py`.
+        clock: "sigma" or "index"; see `actor_critic.py`.
+        informed: the critic sees the hidden picture.
+        per_hole: Psi's hidden part is a mean over the hidden entries and not over all, so that small holes teach as
+            much as large ones.
         known: "guided" by the module alone (the paper), or "replaced": D is y there.
         w_known: weight of the known part in Psi.
         w_hidden: weight of the hidden part.
@@ -75,7 +81,11 @@ class AidTraining:
     trace: float = 1.0
     mirrored: bool = True
     balanced: bool = True
-    cells: int = 1
+    cells: int | tuple[int, ...] = 1
+    critic: CriticRule = "martingale"
+    clock: Clock = "sigma"
+    informed: bool = False
+    per_hole: bool = False
     known: str = "guided"
     w_known: float = 1.0
     w_hidden: float = 1.0
@@ -87,7 +97,13 @@ class AidTraining:
     watch_every: int = 20
     autocast: bool = False
 
-    def rules(self, entries: int) -> Rules:
+    def cells_at(self, step: int) -> int:
+        """The side of the squares in an update."""
+        if isinstance(self.cells, int):
+            return self.cells
+        return self.cells[min(len(self.cells) - 1, step * len(self.cells) // max(1, self.steps))]
+
+    def rules(self, entries: int, step: int = 0) -> Rules:
         """The numbers of the problem for pictures of d entries."""
         return Rules(
             beta=self.beta / entries,
@@ -97,7 +113,10 @@ class AidTraining:
             trace=self.trace,
             balanced=self.balanced,
             mirrored=self.mirrored,
-            cells=self.cells,
+            cells=self.cells_at(step),
+            critic=self.critic,
+            clock=self.clock,
+            informed=self.informed,
         )
 
 
@@ -126,9 +145,14 @@ def levels(steps: int, sigma_max: float = 80.0, shift: float = 0.0) -> list[floa
     return [float(sigma) for sigma in EDM(sigma_max=sigma_max)(t)[1]]
 
 
-def psi(truth: Tensor, y: Tensor, known: Tensor, w_known: float, w_hidden: float) -> Callable[[Tensor], Tensor]:
-    """Psi of final states, (B, ...) -> (B,); see the head of this file."""
+def psi(
+    truth: Tensor, y: Tensor, known: Tensor, w_known: float, w_hidden: float, *, per_hole: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """Psi of final states, (B, ...) -> (B,); see the head of this file, and `AidTraining.per_hole`."""
     weight = torch.where(known, w_known, w_hidden).to(truth)
+    if per_hole:
+        share = (~known).to(truth).mean((1, 2, 3), keepdim=True).clamp(min=1e-3)
+        weight = torch.where(known, weight, weight / share)
     target = torch.where(known, y, truth)
     return lambda x: (weight * (x - target).square()).flatten(1).mean(1)
 
@@ -144,7 +168,8 @@ def draw_task(pictures: Tensor, known: Tensor, noise: Tensor, training: AidTrain
         sigma_max: the first level.
     """
     y = torch.where(known, pictures, 0.0)
-    return Task(noise * sigma_max, y, known, psi(pictures, y, known, training.w_known, training.w_hidden))
+    cost = psi(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
+    return Task(noise * sigma_max, y, known, cost, pictures)
 
 
 def _in_cells(noise: Tensor, side: int, rng: torch.Generator) -> Tensor:
@@ -158,6 +183,29 @@ def _in_cells(noise: Tensor, side: int, rng: torch.Generator) -> Tensor:
 
 def _mirror(x: Tensor, sign: int = 1) -> Tensor:
     return torch.cat((x, sign * x if sign < 0 else x), dim=-4)
+
+
+def draw_batch(pictures: Tensor, training: AidTraining, step: int, sigma_max: float) -> tuple[Task, float, Tensor]:
+    """The problems of an update, by its number alone.
+
+    Args:
+        pictures: (B, C, H, W) whole; half of the rows where they are mirrored.
+        training: the recipe.
+        step: the update's number.
+        sigma_max: the first level.
+
+    Returns:
+        The problems, how far the inner levels are moved up, and the policy's noise, (K, rows, C, H, W).
+    """
+    rng = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
+    known = mixed_masks(training.seed, step, len(pictures), pictures.shape[-1])
+    first = torch.randn(pictures.shape, generator=rng)
+    shift = float(torch.rand((), generator=rng)) * 0.9
+    noise = torch.randn(training.rollout, *pictures.shape, generator=rng)
+    noise = _in_cells(noise, training.cells_at(step), rng)
+    if training.mirrored:
+        pictures, known, first, noise = _mirror(pictures), _mirror(known), _mirror(first), _mirror(noise, -1)
+    return draw_task(pictures, known, first, training, sigma_max), shift, noise
 
 
 def train_aid(
@@ -195,7 +243,8 @@ def train_aid(
     """
     if pictures.channels != network.channels:
         raise ValueError(f"The pictures have {pictures.channels} channels and the model {network.channels}.")
-    if pictures.size % training.cells:
+    sides = {training.cells_at(step) for step in range(training.steps)}
+    if any(pictures.size % side for side in sides):
         raise ValueError(f"cells must divide the pictures' side, {pictures.size}; got {training.cells}.")
     actor, critic, ema, start, before = _open(out / STATE if resume else None, network, training)
     network = actor.config
@@ -225,17 +274,11 @@ def train_aid(
         initial=start, total=training.steps, disable=not progress, unit="step",
     )  # fmt: skip
     for step, (batch, _) in enumerate(bar, start):
-        rng = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
-        known = mixed_masks(training.seed, step, count, pictures.size)
-        first = torch.randn(batch.shape, generator=rng)
-        shift = float(torch.rand((), generator=rng)) * 0.9
-        noise = _in_cells(torch.randn(training.rollout, count, *shape, generator=rng), training.cells, rng)
-        if training.mirrored:
-            batch, known, first, noise = _mirror(batch), _mirror(known), _mirror(first), _mirror(noise, -1)
+        learner.rules = training.rules(math.prod(shape), step)
+        task, shift, noise = draw_batch(batch, training, step, network.sigma_max)
         done = step - start
         fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / training.steps))
         learner.set_learning_rate(training.learning_rate * fall * min(1.0, (done + 1) / training.warmup))
-        task = draw_task(batch, known, first, training, network.sigma_max)
         got = learner.update(task, levels(training.rollout, network.sigma_max, shift), noise)
         averages = {key: averages.get(key, value) * 0.95 + 0.05 * value for key, value in got.items()}
         if done >= training.warmup or start == 0:

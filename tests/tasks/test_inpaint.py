@@ -298,6 +298,10 @@ def test_a_thin_hole_is_painted_by_its_own_method_and_again() -> None:
     assert settings["thin_method"] == "lanpaint"
     assert np.array_equal(run(both, **settings).images[0], mixed.images[0])
     assert (made.sizes(image, thin), made.sizes(image, wide)) != (made.sizes(image, wide), made.sizes(image, wide))
+    beside = wide.copy()
+    beside[12:14, 170:220] = True  # six pixels from the wide part, and still its own
+    assert [stage.thin for stage in made.plan(image, beside).stages] == [False, True]
+    assert made.plan(image, beside).evaluations == mixed.evaluations
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -98,7 +98,7 @@ def learn(kind, *, steps, rows, updates, rate, **more):
         noise = torch.randn(steps, rows, 1, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
         learner.update(scalar_task(rows, k + 1), sigmas, noise)
     after = learner.costs(test, sigmas)["cost"]
-    run = rollout(denoiser, best, test, sigmas)
+    run = rollout(denoiser, best, test, sigmas, rules)
     with torch.no_grad():
         got = torch.stack([actor(x, None, None, None, s) / s for x, s in zip(run.x, sigmas[:-1], strict=True)])
     return float((got - run.u).norm() / run.u.norm()), before, optimal, after
@@ -132,6 +132,79 @@ def test_learned_guidance_is_the_closed_form_one(kind, rate, bound):
     error, _, optimal, after = learn(kind, steps=40, rows=2048, updates=1000, rate=rate)
     assert error < bound
     assert after == pytest.approx(optimal, rel=0.01)
+
+
+class Linear(nn.Module):
+    """u_k = A_k x + b_k for every level, as Delta; or as a critic x^T P_k x + q_k x + r_k."""
+
+    def __init__(self, sigmas, rates, size, *, actor):
+        super().__init__()
+        self.rising, self.rates, self.actor = torch.tensor(sigmas[-2::-1], dtype=torch.float64), rates, actor
+        steps, rows = len(sigmas) - 1, size if actor else 1
+        self.square = nn.Parameter(torch.zeros(steps, size, size, dtype=torch.float64))
+        self.shift = nn.Parameter(torch.zeros(steps, rows, size if not actor else 1, dtype=torch.float64))
+        self.constant = nn.Parameter(torch.zeros(steps, dtype=torch.float64))
+
+    def forward(self, x, x0, y, known, sigma):
+        rows = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
+        k = torch.searchsorted(self.rising, rows - 1e-9)
+        scaled = x / (rows[:, None] ** 2 + C**2).sqrt()
+        turned = torch.einsum("bij,bj->bi", self.square[k], scaled)
+        if self.actor:
+            return (turned + self.shift[k][:, :, 0]) / self.rates.flip(0)[k]
+        return (turned * scaled).sum(1) + (self.shift[k][:, 0] * scaled).sum(1) + self.constant[k]
+
+
+@pytest.mark.parametrize("clock", ["sigma", "index"])
+@pytest.mark.parametrize(("kind", "critic"), [("adjoint", "martingale"), ("score", "martingale"), ("score", "td0")])
+@pytest.mark.parametrize("size", [1, 2], ids=["scalar", "linear"])
+def test_both_clocks_and_critics_find_the_deterministic_optimum(size, kind, critic, clock):
+    """Of a Gaussian problem's own Euler steps, whose best controls are those of a Riccati recursion."""
+    sigmas = torch.linspace(TOP, 0, 7, dtype=torch.float64).tolist()
+    spread = torch.eye(size, dtype=torch.float64) + 0.5 * (1 - torch.eye(size, dtype=torch.float64))
+    goal = torch.tensor([0.7, -1.1][:size], dtype=torch.float64)
+    denoiser = pb.priors.GaussianMixture(torch.zeros(1, size), spread[None]).denoiser(EDM())
+    rules = Rules(
+        BETA, 0.02, actor=kind, critic=critic, clock=clock, clip=1e3, trace=1.0 if critic == "martingale" else 0.0
+    )
+    dt = rules.durations(sigmas, goal).flatten()
+    actor_rates = -torch.tensor(sigmas, dtype=torch.float64).diff() / torch.tensor(sigmas[:-1]) / dt
+    actor = Linear(sigmas, actor_rates[:, None], size, actor=True)
+    learner = Learner(denoiser, actor, Linear(sigmas, actor_rates, size, actor=False), rules, 0.05)
+
+    def task(rows, seed):
+        start = math.hypot(TOP, C) * torch.randn(
+            rows, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        nothing = torch.zeros(rows, size, dtype=torch.bool)
+        return Task(start, torch.zeros_like(start), nothing, lambda x: (x - goal).square().sum(1) / 2)
+
+    updates = 300
+    for k in range(updates):
+        learner.set_learning_rate(0.08 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * k / updates))))
+        noise = torch.randn(6, 512, size, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+        learner.update(task(512, k + 1), sigmas, noise)
+
+    # backwards: V_k = x^T P x / 2 - q x, u_k = -(beta + dt P)^-1 (P A x - q)
+    best, eye = [], torch.eye(size, dtype=torch.float64)
+    square, line = eye, goal
+    for k in reversed(range(6)):
+        move = (sigmas[k] - sigmas[k + 1]) / sigmas[k]
+        step = eye - move * (eye - spread @ torch.linalg.inv(spread + sigmas[k] ** 2 * eye))
+        gain = torch.linalg.inv(BETA * eye + dt[k] * square)
+        best.append((-gain @ square @ step, gain @ line))
+        square, line = step.T @ (BETA * gain) @ square @ step, step.T @ (BETA * gain) @ line
+    best = best[::-1]
+
+    def optimum(x, x0, y, known, sigma):
+        k = sigmas.index(sigma)
+        return (x @ best[k][0].T + best[k][1]) / actor_rates[k]
+
+    test = task(20_000, 10**6)
+    before, optimal, after = (learner.costs(test, sigmas, a)["cost"] for a in (lambda x, *_: 0 * x, optimum, None))
+    assert optimal < before
+    bound = {"adjoint": 0.005, "score": 0.05 if critic == "martingale" else 0.15}[kind]  # TD(0) learns step by step
+    assert -1e-9 < after - optimal < bound * (before - optimal)
 
 
 @pytest.mark.parametrize(
