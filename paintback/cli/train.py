@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,12 +11,20 @@ from paintback.cli.output import Format, emit, format_option, quiet_option
 from paintback.cli.train_classifier import classifier
 from paintback.cli.train_prior import loss, parse_range, pictures_of, prior
 
+if TYPE_CHECKING:
+    from paintback.training.aid import Distance
+
 __all__ = ["parse_range", "train"]
 
 
 @click.group(commands=[prior, loss, classifier])
 def train() -> None:
     """Train a model of your own."""
+
+
+def _in_colour(distance: Distance) -> Distance:
+    """The same distance for grey pictures too."""
+    return lambda a, b: distance(*(part.expand(-1, 3, -1, -1) for part in (a, b)))
 
 
 def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | tuple[int, ...]:
@@ -85,6 +93,10 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
 )
 @click.option("--informed", is_flag=True, help="The critic sees the hidden picture in training.")
 @click.option("--per-hole", is_flag=True, help="The cost is a mean over the hidden pixels, so that small holes count.")
+@click.option(
+    "--perceptual", type=click.FloatRange(0), default=0.0, show_default=True, help="Weight of LPIPS in the cost."
+)
+@click.option("--lpips", type=click.Path(path_type=Path), help="Its weights (safetensors).")
 @click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.98, show_default=True, help="Averaging.")
@@ -106,11 +118,12 @@ def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Forma
     """
     import torch
 
+    from paintback.bench.lpips import LPIPS
     from paintback.models import load
     from paintback.models.guidance import GuidanceConfig
     from paintback.training.aid import AidTraining, export_guidance, train_aid
 
-    threads, lr, sigma_low = (recipe.pop(name) for name in ("threads", "lr", "sigma_low"))
+    threads, lr, sigma_low, lpips = (recipe.pop(name) for name in ("threads", "lr", "sigma_low", "lpips"))
     if threads is not None:
         torch.set_num_threads(threads)
     backbone = load(model)
@@ -126,6 +139,7 @@ def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Forma
         training=training,
         resume=resume,
         progress=not quiet,
+        distance=None if lpips is None else _in_colour(LPIPS(lpips)),
     )
     export_guidance(weights, out / f"aid-{backbone.name}.safetensors")
     emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))

@@ -351,12 +351,11 @@ class Learner:
         rates: Tensor = (-levels.diff() / levels[:-1]).to(like)[:, None] / self.rules.durations(sigmas, like)
         return rates
 
-    @staticmethod
-    def _informed(task: Task) -> Task:
-        """The task as a critic knows it that sees everything."""
+    def _informed(self, task: Task) -> Task:
+        """The task for a critic that sees the picture wherever it costs: in the hole, or everywhere if y is not kept."""
         if task.truth is None:
             raise ValueError("An informed critic needs the task's truth.")
-        return replace(task, y=task.truth, known=torch.ones_like(task.known))
+        return replace(task, y=task.truth, known=~task.known if self.rules.replaced else torch.ones_like(task.known))
 
     def _stacked(self, module: nn.Module, run: Rollout, task: Task, sigmas: Sequence[float]) -> Tensor:
         """A module at all states of a rollout in one call, (K, B, ...)."""

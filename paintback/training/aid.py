@@ -34,7 +34,20 @@ from paintback.training.learner import whole
 from paintback.training.masks import KINDS, mixed_masks
 from paintback.training.prior import cut_log
 
-__all__ = ["AidTraining", "Autocast", "draw_batch", "draw_task", "export_guidance", "levels", "psi", "train_aid"]
+__all__ = [
+    "AidTraining",
+    "Autocast",
+    "Distance",
+    "draw_batch",
+    "draw_task",
+    "export_guidance",
+    "levels",
+    "psi",
+    "train_aid",
+]
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two batches of pictures in [-1, 1] to their distances, (B,)."""
 
 WEIGHTS, STATE, LOG = "aid.safetensors", "state.safetensors", "log.jsonl"
 
@@ -60,6 +73,8 @@ class AidTraining:
         informed: the critic sees the hidden picture.
         per_hole: Psi's hidden part is a mean over the hidden entries and not over all, so that small holes teach as
             much as large ones.
+        perceptual: weight in Psi of a distance between pictures that is evaluated and never differentiated, such as
+            LPIPS; for the score actor.
         known: "guided" by the module alone (the paper), or "replaced": D is y there.
         w_known: weight of the known part in Psi.
         w_hidden: weight of the hidden part.
@@ -86,6 +101,7 @@ class AidTraining:
     clock: Clock = "sigma"
     informed: bool = False
     per_hole: bool = False
+    perceptual: float = 0.0
     known: str = "guided"
     w_known: float = 1.0
     w_hidden: float = 1.0
@@ -157,7 +173,14 @@ def psi(
     return lambda x: (weight * (x - target).square()).flatten(1).mean(1)
 
 
-def draw_task(pictures: Tensor, known: Tensor, noise: Tensor, training: AidTraining, sigma_max: float) -> Task:
+def draw_task(
+    pictures: Tensor,
+    known: Tensor,
+    noise: Tensor,
+    training: AidTraining,
+    sigma_max: float,
+    distance: Distance | None = None,
+) -> Task:
     """The problems of a batch of pictures.
 
     Args:
@@ -166,10 +189,19 @@ def draw_task(pictures: Tensor, known: Tensor, noise: Tensor, training: AidTrain
         noise: (B, C, H, W) standard normal.
         training: the weights of Psi.
         sigma_max: the first level.
+        distance: of the perceptual part of Psi, between the pasted picture and the whole one.
     """
     y = torch.where(known, pictures, 0.0)
     cost = psi(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
-    return Task(noise * sigma_max, y, known, cost, pictures)
+    if distance is None or not training.perceptual:
+        return Task(noise * sigma_max, y, known, cost, pictures)
+
+    def both(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = distance(torch.where(known, y, x).clamp(-1, 1), pictures)
+        return cost(x) + training.perceptual * seen
+
+    return Task(noise * sigma_max, y, known, both, pictures)
 
 
 def _in_cells(noise: Tensor, side: int, rng: torch.Generator) -> Tensor:
@@ -185,7 +217,9 @@ def _mirror(x: Tensor, sign: int = 1) -> Tensor:
     return torch.cat((x, sign * x if sign < 0 else x), dim=-4)
 
 
-def draw_batch(pictures: Tensor, training: AidTraining, step: int, sigma_max: float) -> tuple[Task, float, Tensor]:
+def draw_batch(
+    pictures: Tensor, training: AidTraining, step: int, sigma_max: float, distance: Distance | None = None
+) -> tuple[Task, float, Tensor]:
     """The problems of an update, by its number alone.
 
     Args:
@@ -193,6 +227,7 @@ def draw_batch(pictures: Tensor, training: AidTraining, step: int, sigma_max: fl
         training: the recipe.
         step: the update's number.
         sigma_max: the first level.
+        distance: of the perceptual part of Psi.
 
     Returns:
         The problems, how far the inner levels are moved up, and the policy's noise, (K, rows, C, H, W).
@@ -205,7 +240,7 @@ def draw_batch(pictures: Tensor, training: AidTraining, step: int, sigma_max: fl
     noise = _in_cells(noise, training.cells_at(step), rng)
     if training.mirrored:
         pictures, known, first, noise = _mirror(pictures), _mirror(known), _mirror(first), _mirror(noise, -1)
-    return draw_task(pictures, known, first, training, sigma_max), shift, noise
+    return draw_task(pictures, known, first, training, sigma_max, distance), shift, noise
 
 
 def train_aid(
@@ -218,6 +253,7 @@ def train_aid(
     training: AidTraining,
     resume: bool = False,
     progress: bool = True,
+    distance: Distance | None = None,
 ) -> Path:
     """Trains a guidance beside a denoiser and keeps its average in `out/aid.safetensors`.
 
@@ -234,6 +270,7 @@ def train_aid(
         training: the recipe.
         resume: go on from `out/state.safetensors`; Adam starts anew with a warm-up, the step count goes on.
         progress: show a progress bar.
+        distance: of the perceptual part of Psi; asked for where `training.perceptual` is not 0.
 
     Returns:
         The path of the weights.
@@ -243,6 +280,8 @@ def train_aid(
     """
     if pictures.channels != network.channels:
         raise ValueError(f"The pictures have {pictures.channels} channels and the model {network.channels}.")
+    if training.perceptual and (distance is None or training.actor != "score"):
+        raise ValueError("A perceptual cost is for the score actor, and needs a distance such as LPIPS.")
     sides = {training.cells_at(step) for step in range(training.steps)}
     if any(pictures.size % side for side in sides):
         raise ValueError(f"cells must divide the pictures' side, {pictures.size}; got {training.cells}.")
@@ -256,7 +295,10 @@ def train_aid(
     wrapped = Autocast(denoiser.in_coordinates("edm")) if training.autocast else denoiser
     learner = Learner(wrapped, actor, critic, training.rules(math.prod(shape)), training.learning_rate)
     count = training.batch // 2 if training.mirrored else training.batch
-    watched, grid = _held_out(pictures, training, network.sigma_max), levels(training.rollout, network.sigma_max)
+    watched, grid = (
+        _held_out(pictures, training, network.sigma_max, distance),
+        levels(training.rollout, network.sigma_max),
+    )
     began = saved = time.process_time()
 
     def note(step: int, more: dict[str, float]) -> dict[str, float]:
@@ -275,7 +317,7 @@ def train_aid(
     )  # fmt: skip
     for step, (batch, _) in enumerate(bar, start):
         learner.rules = training.rules(math.prod(shape), step)
-        task, shift, noise = draw_batch(batch, training, step, network.sigma_max)
+        task, shift, noise = draw_batch(batch, training, step, network.sigma_max, distance)
         done = step - start
         fall = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / training.steps))
         learner.set_learning_rate(training.learning_rate * fall * min(1.0, (done + 1) / training.warmup))
@@ -295,12 +337,12 @@ def train_aid(
     return out / WEIGHTS
 
 
-def _held_out(pictures: Pictures, training: AidTraining, sigma_max: float) -> Task:
+def _held_out(pictures: Pictures, training: AidTraining, sigma_max: float, distance: Distance | None) -> Task:
     """The problems that the learning curve is measured on: fixed pictures, masks and noise of a seed of their own."""
     seed = training.seed + 7919
     batch = pictures.batch(seed, 0, 64)
     first = torch.randn(batch.shape, generator=torch.Generator().manual_seed(seed))
-    return draw_task(batch, mixed_masks(seed, 0, 64, pictures.size), first, training, sigma_max)
+    return draw_task(batch, mixed_masks(seed, 0, 64, pictures.size), first, training, sigma_max, distance)
 
 
 def _open(
