@@ -352,7 +352,7 @@ class Learner:
         return rates
 
     def _informed(self, task: Task) -> Task:
-        """The task for a critic that sees the picture wherever it costs: in the hole, or everywhere if y is not kept."""
+        """The task for a critic that sees the picture where it costs: in the hole, or everywhere if y is not kept."""
         if task.truth is None:
             raise ValueError("An informed critic needs the task's truth.")
         return replace(task, y=task.truth, known=~task.known if self.rules.replaced else torch.ones_like(task.known))
