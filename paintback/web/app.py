@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -382,11 +382,13 @@ class _Api:
             job = self._complete(self._parse(data))
             asked = wish(self.store, job.model_dump(mode="json"), self.config)
             picture, hole, bare = read(asked, self._reader)
-            inpainter = self.workers[0].planner(job.model) if self.workers else None
-            if inpainter is None:  # what a pipeline does only it can say, and it may be at work
-                loading, ahead = find(self.config.models[job.model].source) is not None, self.store.alive()
-                return PlanView(seconds=None, evaluations=None, vjps=None, steps=None, loading=loading, ahead=ahead)
-            one, speed = inpainter.plan(picture, hole, request=one_of(bare, 1)), self.store.speed(job.model)
+            timed = find(self.config.models[job.model].source) is not None  # a pipeline's speed is known once it ran
+            speed, ahead = self.store.speed(job.model, job.method), self.store.alive()
+            with self.workers[0].planning(job.model) if self.workers else nullcontext() as inpainter:
+                if inpainter is None:  # what a pipeline does only it can say, and it may be at work
+                    loading = timed or (speed is not None and not ahead)
+                    return PlanView(seconds=None, evaluations=None, vjps=None, steps=None, loading=loading, ahead=ahead)
+                one = inpainter.plan(picture, hole, request=one_of(bare, 1))
         except ValueError as error:
             raise HTTPException(409, str(error).replace(str(self.store.files), "")) from None
         return PlanView(
@@ -394,8 +396,8 @@ class _Api:
             evaluations=job.samples * one.evaluations,
             vjps=job.samples * one.vjps,
             steps=job.samples * one.steps,
-            loading=speed is None,
-            ahead=self.store.alive(),
+            loading=timed and speed is None,
+            ahead=ahead,
         )
 
     def archive(

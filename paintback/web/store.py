@@ -400,18 +400,21 @@ class Store:
             )
         self._stops.discard(job)
 
-    def speed(self, model: str) -> float | None:
-        """Seconds that a model took for a unit of work when it last ran, or None."""
-        row = self._one("SELECT seconds FROM speeds WHERE model=?", model)
-        return None if row is None else float(row["seconds"])
+    def speed(self, model: str, method: str | None = None) -> float | None:
+        """Seconds that a model took for a unit of work when it last ran, with this method if it ever did, or None."""
+        for name in (f"{model} {method}", model):
+            row = self._one("SELECT seconds FROM speeds WHERE model=?", name)
+            if row is not None:
+                return float(row["seconds"])
+        return None
 
-    def learn(self, model: str, seconds: float) -> None:
+    def learn(self, model: str, seconds: float, method: str | None = None) -> None:
         """Remembers what a unit of work took; a machine that was busy for a while is forgiven soon."""
-        before = self.speed(model)
-        if before is not None:
-            seconds = min(seconds, 1.25 * before)
+        known = {name: self.speed(name) for name in (model, *(() if method is None else (f"{model} {method}",)))}
         with self._change() as db:
-            db.execute("INSERT OR REPLACE INTO speeds VALUES (?,?)", (model, seconds))
+            for name, before in known.items():
+                now = seconds if before is None else min(seconds, 1.25 * before)
+                db.execute("INSERT OR REPLACE INTO speeds VALUES (?,?)", (name, now))
 
     def add_output(self, job: str, number: int, picture: str, seed: int, about: dict[str, Any]) -> None:
         """A sample is there. A second one of the same number is refused by the database."""

@@ -10,8 +10,8 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,6 +114,7 @@ class Worker(threading.Thread):
         self.store, self.config, self.progress = store, config, progress
         self._wake, self._closing, self._prepared = threading.Event(), False, False
         self._loaded: OrderedDict[str, Inpainter] = OrderedDict()
+        self._using = threading.Lock()  # of pipelines: they are asked for plans while nothing else is done with them
         self._wanted: str | None = FIRST if FIRST in config.models else next(iter(config.models), None)
 
     def want(self, model: str) -> None:
@@ -148,11 +149,13 @@ class Worker(threading.Thread):
                 self._wake.wait(FULL)
                 continue
             if row is None:
-                self._warm()
+                with self._using:
+                    self._warm()
                 self._wake.wait(IDLE)
                 continue
             try:
-                self._run_to_end(row)
+                with self._using:
+                    self._run_to_end(row)
             except _LeftError:  # the next start finds it waiting, or running and lets it wait again
                 pass
             except Exception:
@@ -188,7 +191,11 @@ class Worker(threading.Thread):
             return
         try:
             inpainter = self.load(model)
-            if self.planner(model) is not None and self.store.speed(model) is None:
+            if self.planner(model) is None or self.store.speed(model) is not None:
+                return
+            if self.store.alive():  # who waits already learns it as it runs
+                self._wanted = model
+            else:
                 self._time(model, inpainter)
         except ValueError:  # a model that cannot be loaded is told to whoever asks for it
             pass
@@ -205,6 +212,18 @@ class Worker(threading.Thread):
         speed = inpainter.speed(plan)
         if speed is not None:
             self._learn(model, plan.seconds(speed) / cost(plan))
+
+    @contextmanager
+    def planning(self, model: str) -> Iterator[Inpainter | None]:
+        """The loaded model for a plan: one of pixels at any time, a pipeline while nothing is painted."""
+        inpainter, free = self.planner(model), False
+        if inpainter is None and model in self._loaded and (free := self._using.acquire(blocking=False)):
+            inpainter = self._loaded.get(model)
+        try:
+            yield inpainter
+        finally:
+            if free:
+                self._using.release()
 
     def planner(self, model: str) -> Inpainter | None:
         """The loaded model, where another thread may ask it for plans: one of pixels."""
@@ -253,7 +272,7 @@ class Worker(threading.Thread):
         bare = one_of(bare, 1)
         plan = inpainter.plan(picture, hole, request=bare)
         left = asked["samples"] - len(row["outputs"])
-        self._refuse_late(request.model, cost(plan) * left)
+        self._refuse_late(request, cost(plan) * left)
         made = {output["number"]: output for output in row["outputs"]}
         for number in range(1, asked["samples"] + 1):
             if number in made:
@@ -269,7 +288,7 @@ class Worker(threading.Thread):
             if self._closing:  # half done: it runs again
                 break
             if not output.stopped and output.seconds > LEARNT:
-                self._learn(request.model, output.seconds / cost(plan))
+                self._learn(request.model, output.seconds / cost(plan), request.method)
             try:
                 self._keep(identifier, number, asked, one, output, progress)
             except NoRoomError:  # stopped while it waited for room
@@ -325,17 +344,17 @@ class Worker(threading.Thread):
             versions={"paintback": __version__, "torch": torch.__version__},
         )
 
-    def _refuse_late(self, model: str, pixels: float) -> None:
+    def _refuse_late(self, request: Request, pixels: float) -> None:
         """Refuses what is known to take much longer than a job may.
 
         Args:
-            model: of the list.
+            request: whose model and method are known.
             pixels: what the job costs, see `cost`.
 
         Raises:
             ValueError: saying how long it would take.
         """
-        speed, most = self.store.speed(model), self.config.limits.seconds
+        speed, most = self.store.speed(request.model, request.method), self.config.limits.seconds
         if speed is not None and speed * pixels > SURE * most:
             raise _LateError(too_long(speed * pixels, most))
 
@@ -353,12 +372,12 @@ class Worker(threading.Thread):
         """
         inpainter = self.planner(bare.model)
         if inpainter is not None:
-            self._refuse_late(bare.model, samples * cost(inpainter.plan(picture, hole, request=one_of(bare, 1))))
+            self._refuse_late(bare, samples * cost(inpainter.plan(picture, hole, request=one_of(bare, 1))))
 
-    def _learn(self, model: str, seconds: float) -> None:
+    def _learn(self, model: str, seconds: float, method: str | None = None) -> None:
         """Remembers what a pixel took."""
         with suppress(NoRoomError):
-            self.store.learn(model, seconds)
+            self.store.learn(model, seconds, method)
 
     def _paint(
         self, inpainter: Inpainter, request: Request, identifier: str, picture: Picture, hole: Mask, progress: Progress

@@ -86,6 +86,7 @@ def run_to_end(page: Page) -> None:
 
 def run_long(page: Page) -> None:
     """Runs what takes more than a minute, which is asked about where it is known."""
+    expect(page.locator("#run-text")).to_contain_text("about")
     page.click("#run")
     for _ in range(600):
         if page.locator("#ask").is_visible():
@@ -140,3 +141,14 @@ def drop(page: Page, path: Path) -> None:
         }""",
         [path.name, b64encode(path.read_bytes()).decode()],
     )
+
+
+def drop_folder(page: Page, path: Path) -> None:
+    """Drops a folder on the page as a hand does it: the browser reads it from the disk, with all that lies in it."""
+    box = page.locator("#batch-drop").bounding_box()
+    assert box is not None
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        session.send("Input.dispatchDragEvent", {"type": kind, "data": data, **at})

@@ -21,6 +21,7 @@ from tests.web.stage import (
     SIDE,
     crop,
     differs,
+    drop_folder,
     mask_of,
     no_serious_fault,
     open_picture,
@@ -101,6 +102,7 @@ def test_the_everyday_panel_and_the_question(visit, server, tmp_path) -> None:
     page.click("#entry-quality span:text-is('Best')")
     page.fill("#entry-samples", "16")
     page.fill("#entry-average", "16")  # sixteen times sixteen draws: minutes
+    expect(page.locator("#run-text")).to_contain_text("about")
     page.click("#run")
     expect(page.locator("#ask")).to_contain_text(re.compile(r"This takes about (\d+ min|\d+ s|[\d.]+ h) here"))
     no_serious_fault(page)
@@ -108,14 +110,22 @@ def test_the_everyday_panel_and_the_question(visit, server, tmp_path) -> None:
     expect(page.locator("#run")).to_be_visible()
     assert not jobs(server)
     page.fill("#entry-average", "")
+    page.fill("#entry-steps", "200")
+    page.route("**/api/plans", lambda route: route.fulfill(json={"seconds": None, "loading": True}))
+    page.click("#run")  # nobody knows how long it takes: it begins, and asks once it knows
+    expect(page.locator("#ask")).to_contain_text(re.compile(r"This takes about (\d+ min|\d+ s|[\d.]+ h) more here"))
+    page.click("#ask button:text-is('Stop')")
+    expect(page.locator("#run")).to_be_visible()
+    page.unroute("**/api/plans")
+    page.keyboard.press("Escape")
     page.fill("#entry-samples", "1")
     page.click("#entry-quality span:text-is('Fast')")
     page.fill("#entry-steps", "2")
     page.check("#auto")
     stroke(page, (40, 60), (44, 60))  # let go, and it runs
     expect(page.locator("#bar")).to_be_visible()
-    (job,) = jobs(server)
-    assert job["state"] == "done"
+    job, stopped = jobs(server)
+    assert job["state"] == "done" and stopped["state"] == "stopped"
     page.reload()
     expect(page.locator("#auto")).to_be_checked()
 
@@ -444,9 +454,7 @@ def test_a_folder_is_painted_and_comes_back_as_one_file(visit, server, tmp_path)
     page.fill("#entry-steps", "2")
     page.click("#tab-batch")
     no_serious_fault(page)
-    with page.expect_file_chooser() as chooser:
-        page.click("#batch-folder")
-    chooser.value.set_files(folder)
+    drop_folder(page, folder)
     rows = page.locator("#batch-list li")
     expect(rows).to_have_count(4)
     expect(page.locator("#batch-text")).to_have_text("4 pictures, 1 without a mask")

@@ -382,7 +382,8 @@ async function run() {
     progress("Sending …", null);
     const picture = await doc.sent, mask = await maskId();
     doc.picture = picture;
-    const seconds = expected ?? (await planned(asked, mask, 20, () => running === mine && !mine.stopped).catch(() => null));
+    const seconds = expected ?? (await planned(asked, mask, 0).catch(() => null)); // a model that is being loaded is not waited for here
+    mine.untold = seconds === null;
     if (seconds > LONG) asked = await agreed(asked, seconds, mask);
     if (!asked.length || mine.stopped) return;
     const where = placeOf(picture, editor.picture, frame, framed ? null : bounds);
@@ -407,6 +408,14 @@ async function agreed(jobs, seconds, mask) {
     { label: "Not now", value: "" },
   ]);
   return answer === "run" ? jobs : answer === "fast" ? faster : [];
+}
+
+/** Asks about a run whose length was not known before it began, but is now. */
+async function askLate(mine, seconds) {
+  Object.assign(mine, { untold: false, asking: true });
+  const answer = await ask(`This takes about ${spoken(seconds, true)} more here.`, [{ label: "Go on", value: "run", primary: true }, { label: "Stop", value: "stop" }]);
+  mine.asking = false;
+  if (answer === "stop" && running === mine && !mine.stopped) $("stop").click();
 }
 
 /** What the results of a job have in common; `bounds` is the hole's, null for the whole picture. */
@@ -438,6 +447,7 @@ async function follow(mine, begin = async () => {}) {
     }
   }
   running = null;
+  if (mine.asking) $("ask").close(); // it has ended meanwhile
   editor.endPreview();
   $("draft").hidden = true;
   busy(false);
@@ -530,6 +540,7 @@ async function watch(job, number, mine) {
   const end = await api.follow(job.id, {
     progress: ({ sample, samples, step, steps, fraction, left }) => {
       const parts = [samples > 1 ? `sample ${sample} of ${samples}` : "", steps ? `step ${step} of ${steps}` : "", left === null ? "" : `${spoken(left)} left`];
+      if (mine.untold && step > 1 && left > LONG) askLate(mine, left);
       progress(many + (parts.filter(Boolean).join(", ") || "loading the model …"), (number + fraction) / mine.jobs.length);
       for (const tile of results.of(job)) if (!tile.output && tile.number === sample) results.caption(tile, steps ? `step ${step} of ${steps}` : "loading the model");
     },
