@@ -191,11 +191,7 @@ class Worker(threading.Thread):
             return
         try:
             inpainter = self.load(model)
-            if self.planner(model) is None or self.store.speed(model) is not None:
-                return
-            if self.store.alive():  # who waits already learns it as it runs
-                self._wanted = model
-            else:
+            if self.planner(model) is not None and self.store.speed(model) is None:
                 self._time(model, inpainter)
         except ValueError:  # a model that cannot be loaded is told to whoever asks for it
             pass
