@@ -44,6 +44,7 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
     help="A folder of pictures, an IDX file, or a pack (.bin with a .csv beside it); packs may be repeated.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Of packs: JSON of weights by source.")
+@click.option("--prompt", help="What is said to the model meanwhile, such as a class.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
 @click.option(
     "--actor",
@@ -100,7 +101,11 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
 @click.option("--trace", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="0: TD, 1: Monte-Carlo.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.98, show_default=True, help="Averaging.")
-@click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
+@click.option(
+    "--size",
+    type=click.IntRange(8),
+    help="Side of the crops from a folder, pixels.  [default: 64; of latent models, what they learnt from]",
+)
 @click.option("--resume", is_flag=True, help="Go on from the state in --out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, batches and noise.")
 @click.option(
@@ -114,32 +119,46 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
 def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Format, quiet: bool, **recipe: Any) -> None:
     """Train AID's guidance beside a model; `--method aid --set guidance=OUT/aid.safetensors` uses it.
 
+    Of a latent model the module works on its latents, without classifier-free guidance, and is to be used so.
+
     OUT also holds log.jsonl, the learning curve on held-out masks. The run can be stopped at any time and resumed.
     """
     import torch
 
     from paintback.bench.lpips import LPIPS
     from paintback.models import load
+    from paintback.models.base import Told
     from paintback.models.guidance import GuidanceConfig
+    from paintback.models.latent import LatentModel
     from paintback.training.aid import AidTraining, export_guidance, train_aid
+    from paintback.training.data import EncodedPictures
 
     threads, lr, sigma_low, lpips = (recipe.pop(name) for name in ("threads", "lr", "sigma_low", "lpips"))
     if threads is not None:
         torch.set_num_threads(threads)
     backbone = load(model)
-    pictures = pictures_of(data, **{name: recipe.pop(name) for name in ("size", "only", "weights")})
+    latent = isinstance(backbone, LatentModel)
+    size = recipe.pop("size") or (backbone.training_size if latent else 64)
+    pictures = pictures_of(data, size=size, **{name: recipe.pop(name) for name in ("only", "weights")})
+    guided = getattr(backbone, "guidance_scale", 1.0) != 1.0
+    told = Told(recipe.pop("prompt"), guidance_scale=1.0 if guided else None)  # one look a step
+    denoiser = backbone.denoiser_at((size, size), told)
+    if isinstance(backbone, LatentModel):
+        pictures = EncodedPictures(pictures, backbone.codec)
+    top = denoiser.schedule.at(1.0)
+    highest = min(80.0, top.sigma / max(top.alpha, 1e-9))  # no model of latents knows EDM's highest level
     budget = sum(p.numel() for p in backbone.network.parameters()) / 100 if backbone.network is not None else 55_000
     training = AidTraining(learning_rate=lr, mirrored=recipe["actor"] == "score" and recipe["batch"] % 2 == 0, **recipe)
     weights = train_aid(
-        backbone.denoiser(),
+        denoiser,
         pictures,
         out,
         backbone=backbone.name,
-        network=GuidanceConfig(channels=backbone.channels, sigma_low=sigma_low).within(budget),
+        network=GuidanceConfig(channels=pictures.channels, sigma_low=sigma_low, sigma_max=highest).within(budget),
         training=training,
         resume=resume,
         progress=not quiet,
         distance=None if lpips is None else _in_colour(LPIPS(lpips)),
     )
-    export_guidance(weights, out / f"aid-{backbone.name}.safetensors")
+    export_guidance(weights, out / f"aid-{Path(backbone.name).name}.safetensors")
     emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))

@@ -17,7 +17,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = ["IdxPictures", "PictureFolder", "Pictures", "open_pictures", "prefetch", "read_idx"]
+from paintback.models.latent import LatentCodec
+
+__all__ = ["EncodedPictures", "IdxPictures", "PictureFolder", "Pictures", "open_pictures", "prefetch", "read_idx"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
@@ -82,6 +84,38 @@ class Pictures:
             What `batch` returns, and the number of the picture that each was made from.
         """
         return self.batch(seed, 0, size), list(range(size))
+
+
+class EncodedPictures(Pictures):
+    """Pictures as a latent model sees them.
+
+    Args:
+        pictures: to be encoded, batch by batch.
+        codec: of the model.
+
+    Raises:
+        ValueError: for a model of clips, or another number of colours or side than its codec takes.
+    """
+
+    def __init__(self, pictures: Pictures, codec: LatentCodec) -> None:
+        shape = codec.shape((pictures.size, pictures.size))
+        if len(shape) != 3 or codec.frames != 1:
+            raise ValueError("A model of clips cannot be trained on pictures; take a model of pictures.")
+        if pictures.channels != 3:
+            raise ValueError(f"A latent model sees pictures in colour; these have {pictures.channels} channels.")
+        if pictures.size % codec.factor:
+            raise ValueError(f"The side must be a multiple of {codec.factor}, pixels a latent; got {pictures.size}.")
+        self.pictures, self.codec = pictures, codec
+        self.channels, self.size, self.count, self.device = shape[0], shape[1], pictures.count, pictures.device
+
+    @torch.no_grad()
+    def batch(self, seed: int, step: int, size: int) -> Tensor:
+        return self.codec.encode(self.pictures.batch(seed, step, size)).float()
+
+    @torch.no_grad()
+    def spread(self, seed: int, size: int) -> tuple[Tensor, list[int]]:
+        pictures, sources = self.pictures.spread(seed, size)
+        return self.codec.encode(pictures).float(), sources
 
 
 class IdxPictures(Pictures):
