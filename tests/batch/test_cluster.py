@@ -19,6 +19,7 @@ from PIL import Image
 
 from paintback.batch import Request, run
 from paintback.batch.cluster import connect, run_items
+from paintback.batch.worker import Painter
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals")]
 
@@ -41,11 +42,32 @@ def cluster():
     ray.shutdown()
 
 
-def test_same_bits_as_here_whatever_the_workers(cluster, jobs, tmp_path):
+def meeting(folder, workers):
+    """A painter that begins once so many workers have a chunk each: Ray gives a worker at most two chunks ahead.
+
+    Left to chance, one worker may have painted everything before another one is up.
+    """
+    folder.mkdir()
+
+    class Meeting(Painter):
+        def run(self, chunk):
+            (folder / str(os.getpid())).touch()
+            until = time.monotonic() + 180
+            while len(os.listdir(folder)) < workers:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{workers} workers did not come together")
+                time.sleep(0.02)
+            return super().run(chunk)
+
+    return Meeting
+
+
+def test_same_bits_as_here_whatever_the_workers(cluster, jobs, tmp_path, monkeypatch):
     given = jobs(21)
     run(given, tmp_path / "here", batch=4)
     for workers in (1, 2):
         out = tmp_path / f"ray-{workers}"
+        monkeypatch.setattr("paintback.batch.cluster.Painter", meeting(tmp_path / f"met-{workers}", workers))
         report = run(given, out, batch=4, engine="ray", workers=workers)
         assert (len(report.done), report.failed) == (21, [])
         assert hashes(out) == hashes(tmp_path / "here")
