@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import click
@@ -24,12 +24,14 @@ from paintback.denoiser import Denoiser
 from paintback.methods import get
 from paintback.methods.base import Method
 from paintback.models.catalogue import recommended
+from paintback.models.latent import fill_hole
 from paintback.observation import Observation
 from paintback.painting import quality
+from paintback.painting.layout import Policy, quick_grid, thin_grid
 from paintback.painting.request import Request
 from research.command import run
 
-__all__ = ["RECOMMENDED", "Field", "Filled", "Hole", "every_field", "every_hole", "fill", "table"]
+__all__ = ["RECOMMENDED", "Field", "Filled", "Hole", "Way", "every_field", "every_hole", "fill", "table"]
 
 SAMPLER = recommended("photo")
 
@@ -41,19 +43,41 @@ def quick(method: Method) -> int:
 
 GOOD = get(SAMPLER.method, **SAMPLER.fields)
 THIN = quality.named(SAMPLER.thin or SAMPLER.method)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How holes are filled.
+
+    Attributes:
+        method: that fills.
+        steps: its grid intervals.
+        times: of a run that starts from a smooth fill; None for the method's own whole grid, from noise.
+    """
+
+    method: Method
+    steps: int
+    times: Callable[[Denoiser], Sequence[float]] | None = None
+
+
+def thinly(steps: int) -> Way:
+    """As thin holes are filled."""
+    return Way(THIN, steps, lambda denoiser: thin_grid(denoiser, steps, Policy().thin_from))
+
+
 # The last four are what `photo` and `quality` take. The answer of "best" is
 # one of eight draws of "good", or the mean of eight of "good, thin": no pixel of it is farther off than in a draw.
-RECOMMENDED: dict[str, tuple[Method, int]] = {
-    "fmm": (get("fmm"), 16),
-    "ding": (get("ding"), 25),
-    "ding, delayed": (get("ding", delayed=True), 25),
-    "ddnm": (get("ddnm"), 25),
-    "lanpaint": (get("lanpaint"), 8),
-    "aid": (get("aid"), 25),
-    "good": (GOOD, SAMPLER.num_inference_steps),
-    "fast": (GOOD, quick(GOOD)),
-    "good, thin": (THIN, SAMPLER.num_inference_steps),
-    "fast, thin": (THIN, quick(THIN)),
+RECOMMENDED: dict[str, Way] = {
+    "fmm": Way(get("fmm"), 16),
+    "ding": Way(get("ding"), 25),
+    "ding, delayed": Way(get("ding", delayed=True), 25),
+    "ddnm": Way(get("ddnm"), 25),
+    "lanpaint": Way(get("lanpaint"), 8),
+    "aid": Way(get("aid"), 25),
+    "good": Way(GOOD, SAMPLER.num_inference_steps),
+    "fast": Way(GOOD, quick(GOOD), lambda denoiser: quick_grid(denoiser, quick(GOOD), Policy().fast_from, GOOD)),
+    "good, thin": thinly(SAMPLER.num_inference_steps),
+    "fast, thin": thinly(quick(THIN)),
 }
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (10, 20, 240), "yellow": (250, 240, 10)}
 LEVELS = (5, 30, 65, 100, 135, 170, 205, 235, 250)
@@ -170,8 +194,7 @@ def every_hole(fields: Sequence[Field], sides: Sequence[int], seeds: int, per_se
 @torch.no_grad()
 def fill(
     label: str,
-    method: Method,
-    steps: int,
+    way: Way,
     denoiser: Denoiser,
     holes: Sequence[Hole],
     *,
@@ -181,9 +204,8 @@ def fill(
     """Fills holes.
 
     Args:
-        label: of the method.
-        method: that fills.
-        steps: its grid intervals.
+        label: of the way.
+        way: that they are filled.
         denoiser: of a model of colour pictures.
         holes: to fill; a hole's result does not depend on the others.
         side: of the pictures.
@@ -198,7 +220,11 @@ def fill(
             inside = slice((side - one.side) // 2, (side - one.side) // 2 + one.side)
             mask[:, inside, inside] = False
         generators = [torch.Generator().manual_seed(one.seed) for one in some]
-        x = method.sample(denoiser, Observation(given / 127.5 - 1, known), steps, generators).x
+        observation = Observation(given / 127.5 - 1, known)
+        times, initial = None, None
+        if way.times is not None:
+            times, initial = list(way.times(denoiser)), fill_hole(observation.y, known[:, :1])
+        x = way.method.sample(denoiser, observation, way.steps, generators, grid=times, initial=initial).x
         made = ((x.cpu() + 1) * 127.5).clamp(0, 255).round()
         for one, picture, mask in zip(some, made, known, strict=True):
             gap = (picture - one.field.clean(side)).abs()[~mask]
@@ -256,15 +282,15 @@ def flat_fields(
             text, _, steps = name.rpartition(":")
             if name not in RECOMMENDED and not (text and steps.isdigit()):
                 raise ValueError(f"--methods must be like good;ding:delayed=true:50;ddnm:25; got {names!r}.")
-            chosen[name] = RECOMMENDED[name] if name in RECOMMENDED else (method_of(text), int(steps))
+            chosen[name] = RECOMMENDED[name] if name in RECOMMENDED else Way(method_of(text), int(steps))
     sizes = [int(size) for size in holes.split(",")]
     if not all(0 < size < side for size in sizes):
         raise ValueError(f"--holes must be sides smaller than the pictures' {side}; got {holes!r}.")
     denoiser, every = models.load(model).denoiser(), every_hole(every_field(), sizes, seeds, per_seed)
     results = [
         one
-        for label, (method, steps) in chosen.items()
-        for one in fill(f"{label} ({method.name}, {steps} steps)", method, steps, denoiser, every, side=side)
+        for label, way in chosen.items()
+        for one in fill(f"{label} ({way.method.name}, {way.steps} steps)", way, denoiser, every, side=side)
     ]
     emit(form, [asdict(one) for one in results], table(results))
 

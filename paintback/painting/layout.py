@@ -39,6 +39,7 @@ __all__ = [
     "Stage",
     "Step",
     "measure_speed",
+    "quick_grid",
     "refinement_grid",
     "tail",
     "thin_grid",
@@ -72,6 +73,8 @@ class Policy:
         multiple: sides of the crops are multiples of this.
         margin: cells around a thin hole that the network sees of it; see `tiles.HoleTiles`.
         thin_from: noise level from which a thin hole starts that has a method of its own, filled smoothly before.
+        fast_from: noise level from which quality "fast" starts, the hole filled smoothly before: its few steps are too
+            few for what lies above as well, and flat areas then came out spotted.
         batch_pixels: samples are split so that a batch holds at most this many cells.
         detail_from: noise level (sigma / alpha) from which the second pass over a wide hole starts, for models that
             compose a crop at once.
@@ -83,6 +86,7 @@ class Policy:
     multiple: int = 8
     margin: int = 12
     thin_from: float = 0.5
+    fast_from: float = 12.0
     batch_pixels: int = 2**21
     detail_from: float = 1.0
 
@@ -106,6 +110,7 @@ class Recipe:
         draws: for each answer.
         thin_draws: in thin holes that have a method of their own, of whose mean each draw is made.
         mean: whether the answer is the draws' mean in every hole, rather than in thin ones alone.
+        quick: whether models of pixels start from a smooth fill, at the policy's `fast_from`.
     """
 
     method: Method | None
@@ -121,6 +126,7 @@ class Recipe:
     thin: Method | None = None
     match: bool = True
     thin_draws: int = 1
+    quick: bool = False
     times: Callable[[Denoiser, int], Grid] | None = field(default=None, repr=False)
 
 
@@ -324,6 +330,31 @@ def refinement_grid(
     whole = whole_grid(denoiser, method, num_inference_steps, times)
     first = float(denoiser.schedule.time_of_ratio(torch.tensor(start, dtype=torch.float64)))
     return [first, *(time for time in whole if time < first - 1e-9)]
+
+
+def quick_grid(denoiser: Denoiser, num_inference_steps: int, start: float, method: Method) -> list[float]:
+    """As many intervals as asked for, all of them below a noise level: the end of the method's or the model's grid.
+
+    It is the end of a finer grid, so that none of the few is spent where a smooth fill says all that can be known. A
+    grid that begins below that level anyway, or has no finer one, stays whole.
+
+    Args:
+        denoiser: of the model.
+        num_inference_steps: intervals.
+        start: sigma / alpha, from which a smooth fill is painted over.
+        method: whose grid it is.
+
+    Returns:
+        Times, falling, the last one 0.
+    """
+    found = whole_grid(denoiser, method, num_inference_steps)
+    for finer in range(num_inference_steps, 4 * num_inference_steps + 1):
+        grid = refinement_grid(denoiser, finer, start, method)
+        if len(grid) > num_inference_steps + 1:
+            break
+        if len(grid) == num_inference_steps + 1:
+            found = grid
+    return found
 
 
 def thin_grid(denoiser: Denoiser, num_inference_steps: int, start: float) -> list[float]:

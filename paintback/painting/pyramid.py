@@ -38,6 +38,7 @@ from paintback.painting.layout import (
     Recipe,
     Stage,
     Step,
+    quick_grid,
     refinement_grid,
     tail,
     thin_grid,
@@ -129,9 +130,13 @@ class Pyramid:
         assert method is not None
         return method
 
+    def near(self, stage: Stage) -> bool:
+        """Whether a smooth fill is near enough for a start at a low noise level: where a hole is thin."""
+        return self.recipe.thin is not None and stage.thin
+
     def filled(self, stage: Stage) -> bool:
-        """Whether a stage starts from a smooth fill at a low noise level, which is near enough where a hole is thin."""
-        return self.recipe.thin is not None and stage.thin and self.recipe.strength == 1 and self.recipe.times is None
+        """Whether a stage starts from a smooth fill."""
+        return (self.recipe.quick or self.near(stage)) and self.recipe.strength == 1 and self.recipe.times is None
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""
@@ -150,8 +155,12 @@ class Pyramid:
         fine = refinement_grid(denoiser, recipe.steps, self.policy.refine_from, method, recipe.times)
         first, repeats = None if recipe.times is None else whole, 1
         if self.filled(stages[0]):
-            first = whole = thin_grid(denoiser, recipe.steps, self.policy.thin_from)
-            repeats = recipe.thin_draws if len(stages) == 1 else 1
+            if self.near(stages[0]):
+                whole = thin_grid(denoiser, recipe.steps, self.policy.thin_from)
+                repeats = recipe.thin_draws if len(stages) == 1 else 1
+            else:
+                whole = quick_grid(denoiser, recipe.steps, self.policy.fast_from, method)
+            first = whole
         return [
             stages[0].timed(first, len(whole) - 1, method, repeats),
             *(stage.timed(fine, len(fine) - 1, method) for stage in stages[1:]),

@@ -2,8 +2,8 @@
 
 good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
        are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better.
-fast   the same sampler with as many steps as ten evaluations allow; of a step-distilled model its own steps, one look
-       at each.
+fast   the same sampler with as many steps as ten evaluations allow, which models of pixels start from a smooth fill;
+       of a step-distilled model its own steps, one look at each.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest
        to their mean.
 

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,27 @@ def hashes(out: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(Image.open(path).tobytes()).hexdigest() for path in out.glob("*.png")}
 
 
-def test_nothing_is_lost_or_doubled_and_memory_is_flat(scans: Any, mask: Path, tiny_model: str, tmp_path: Path) -> None:
-    photos = scans(200)
-    with (tmp_path / "rows.csv").open("w", newline="") as file:
+def done(out: Path) -> int:
+    """Pictures that are recorded."""
+    manifest = out / "manifest.jsonl"
+    return manifest.read_bytes().count(b"\n") if manifest.exists() else 0
+
+
+def starter(folder: Path, photos: list[Path], mask: Path, model: str, count: int) -> Callable[[Path], Any]:
+    """Writes a manifest of that many rows; what comes starts a run of it into a folder."""
+    with (folder / "rows.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["photo", "mask", "name", "seed"])
-        rows.writerows([photos[k % 200], mask, f"row{k:05}", k] for k in range(ROWS))
-    command = [sys.executable, "-m", "paintback", "batch", "rows.csv", "--model", tiny_model]
+        rows.writerows([photos[k % len(photos)], mask, f"row{k:05}", k] for k in range(count))
+    command = [sys.executable, "-m", "paintback", "batch", "rows.csv", "--model", model]
     command += ["--method", "replacement", "--steps", "1", "--threads", "1"]
+    return lambda out: subprocess.Popen(
+        [*command, "-o", str(out)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*command, "-o", str(out)], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
 
-    def done(out: Path) -> int:
-        manifest = out / "manifest.jsonl"
-        return manifest.read_bytes().count(b"\n") if manifest.exists() else 0
-
+def test_nothing_is_lost_or_doubled_and_memory_is_flat(scans: Any, mask: Path, tiny_model: str, tmp_path: Path) -> None:
+    start = starter(tmp_path, scans(200), mask, tiny_model, ROWS)
     straight, held = tmp_path / "straight", []
     began, process = time.monotonic(), start(straight)
     while process.poll() is None:
@@ -83,3 +87,29 @@ def test_nothing_is_lost_or_doubled_and_memory_is_flat(scans: Any, mask: Path, t
     assert len(names) == len(set(names)) == ROWS
     assert not list(out.glob(".*"))
     assert hashes(out) == hashes(straight) and len(os.listdir(out)) == ROWS + 1
+
+
+def test_a_disk_that_fills_up_and_one_that_is_read_only(
+    scans: Any, mask: Path, tiny_model: str, tmp_path: Path
+) -> None:
+    start, disk = starter(tmp_path, scans(200), mask, tiny_model, 1000), tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"This user may mount nothing: {mounted.stderr!r}")
+    try:
+        out = disk / "out"
+        assert start(out).wait() == 1
+        first = done(out)
+        assert 0 < first < 1000 and len(list(out.glob("*.png"))) >= first and not list(out.glob(".*"))
+        assert start(out).wait() == 1
+        print(f"a disk of 3 MB: {first} pictures recorded, then {done(out)}")
+        assert done(out) >= first and not list(out.glob(".*"))
+        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+        assert start(out).wait() == 0
+        names = [json.loads(line)["name"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+        assert len(names) == len(set(names)) == len(list(out.glob("*.png"))) == 1000
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert start(disk / "another").wait() == 2
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
+import torch
 
+import paintback as pb
 from paintback import models
 from paintback.denoiser import Denoiser
 from paintback.methods import get
-from research.flat_fields import RECOMMENDED, Field, Filled, Hole, every_field, every_hole, fill
+from research.flat_fields import RECOMMENDED, Field, Filled, Hole, Way, every_field, every_hole, fill
 
 DOZEN = [
     *(Field.plain(level, 2.0) for level in (30.0, 100.0, 170.0, 205.0, 235.0, 250.0)),
@@ -32,25 +35,29 @@ MARKS = {
     label: [pytest.mark.slow] for label in ("lanpaint", "ding", "ding, delayed", "ddnm", "good, thin", "fast, thin")
 }
 
-MARKS["fast"] = [
-    pytest.mark.xfail(
-        strict=True, reason="of 24 holes of 16 pixels in pictures of 48, DING's ten steps spoil one by 63"
-    )
-]
-
 
 @pytest.mark.parametrize("label", [pytest.param(label, marks=MARKS.get(label, [])) for label in RECOMMENDED])
 def test_a_dozen_fields_stay_flat(label: str) -> None:
     """No pixel farther from the noise-free field than 6 noise deviations and 12 levels."""
-    method, steps = RECOMMENDED[label]
-    filled = fill(label, method, steps, photo(), [Hole(one, 16) for one in DOZEN], side=48)
+    filled = fill(label, RECOMMENDED[label], photo(), [Hole(one, 16) for one in DOZEN], side=48)
     assert [one for one in filled if one.over > 0] == []
+
+
+@pytest.mark.parametrize("level", [30, 235])
+def test_paper_stays_paper_in_a_picture(level: int) -> None:
+    """As a picture goes through the whole package."""
+    field = Field.plain(float(level), 2.0)
+    picture = field.noisy(48, torch.Generator().manual_seed(0)).permute(1, 2, 0).to(torch.uint8).numpy()
+    mask = np.zeros((48, 48), bool)
+    mask[16:32, 16:32] = True
+    out = pb.inpaint(picture, mask, quality="fast", generator=0, output_type="np").images[0]
+    assert abs(255 * out[mask] - level).max() <= field.allowed
 
 
 def test_a_field_does_not_depend_on_the_others() -> None:
     two = [Hole(Field.plain(235.0, 2.0), 6), Hole(Field.plain(30.0, 2.0), 8, seed=3)]
-    together = fill("fmm", get("fmm"), 3, photo(), two, side=16)
-    alone = fill("fmm", get("fmm"), 3, photo(), two[1:], side=16)
+    together = fill("fmm", Way(get("fmm"), 3), photo(), two, side=16)
+    alone = fill("fmm", Way(get("fmm"), 3), photo(), two[1:], side=16)
     assert isinstance(alone[0], Filled)
     assert abs(together[1].worst - alone[0].worst) <= 1
     assert together[0].over == together[0].worst - 24

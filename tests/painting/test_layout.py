@@ -11,8 +11,9 @@ import torch
 import paintback as pb
 from paintback.denoiser import Denoiser
 from paintback.images.regions import thickness
-from paintback.painting.layout import THIN, Speed, tail, thin_grid
-from paintback.painting.quality import DRAWS
+from paintback.methods import get
+from paintback.painting.layout import THIN, Speed, quick_grid, tail, thin_grid, whole_grid
+from paintback.painting.quality import DRAWS, EVALUATIONS
 from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines
 from tests.tasks.test_inpaint import seeded, tiny_model
@@ -134,6 +135,31 @@ def test_the_grid_of_thin_holes_is_even_in_the_logarithm(steps, count) -> None:
     assert abs(ratios[0] - 0.5) < 1e-6
     assert count == 1 or abs(ratios[-1] - 0.18 / count) < 1e-6
     assert np.ptp(np.diff(np.log(ratios))) < 1e-6 if count > 2 else True
+
+
+@pytest.mark.parametrize("name", ["ding", "fmm", "gibbs"])
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_the_grid_of_fast_is_all_of_its_steps_below_a_noise_level(name: str, steps: int) -> None:
+    denoiser = tiny_model().denoiser()
+    times = quick_grid(denoiser, steps, 4.0, get(name))
+    ratios = [denoiser.schedule.at(t).ratio for t in times[:-1]]
+    assert (len(times), times[-1]) == (steps + 1, 0)
+    assert abs(ratios[0] - 4.0) < 1e-6 and times == sorted(times, reverse=True)
+    assert np.allclose(quick_grid(denoiser, steps, 1e9, get(name)), whole_grid(denoiser, get(name), steps), atol=1e-9)
+
+
+def test_fast_starts_wide_holes_from_a_smooth_fill_and_keeps_its_cost() -> None:
+    inpainter = Inpainter(tiny_model(), policy=pb.Policy(multiple=4))
+    mask = np.zeros((64, 64), bool)
+    mask[16:48, 16:48] = True
+    call = {"method": get("ding", delayed=True)}
+    plans = {quality: inpainter.plan(image(), mask, quality=quality, **call) for quality in ("fast", "good")}
+    (first,) = plans["fast"].stages
+    schedule = inpainter.model.denoiser().schedule
+    assert abs(schedule.at(first.grid[0]).ratio - pb.Policy().fast_from) < 1e-4 and first.evaluations == EVALUATIONS
+    assert plans["good"].stages[0].grid is None
+    listed = inpainter.plan(image(), mask, quality="fast", grid="karras", num_inference_steps=10, **call)
+    assert schedule.at(listed.stages[0].grid[0]).ratio > pb.Policy().fast_from  # who names the times has them whole
 
 
 def test_thickness_is_that_of_the_largest_disk() -> None:
