@@ -49,6 +49,11 @@ COLUMNS = {
     "Qwen-Image": "qwen_image",
     "Z-Image": "z_image",
     "HiDream": "hidream",
+    "Chroma": "chroma",
+    "AuraFlow": "aura_flow",
+    "PixArt-Sigma": "pixart_sigma",
+    "Lumina 2": "lumina2",
+    "Sana": "sana",
     "Wan 2.1": "wan",
     "Wan 2.2 TI2V": "wan22_ti2v",
 }

@@ -333,6 +333,8 @@ class Request(Asked):
     negative_prompt_embeds: Embedding = None
     pooled_prompt_embeds: Embedding = None
     negative_pooled_prompt_embeds: Embedding = None
+    prompt_attention_mask: Embedding = None
+    negative_prompt_attention_mask: Embedding = None
     prompt_embeds_mask: Embedding = None
     negative_prompt_embeds_mask: Embedding = None
     prompt_embeds_t5: Embedding = None

@@ -131,6 +131,8 @@ class Options(TypedDict, total=False):
         negative_prompt_embeds: likewise.
         pooled_prompt_embeds: likewise.
         negative_pooled_prompt_embeds: likewise.
+        prompt_attention_mask: which words are no padding, of families that ask for it beside the embeddings.
+        negative_prompt_attention_mask: likewise.
         prompt_embeds_mask: of Qwen-Image, beside its embeddings.
         negative_prompt_embeds_mask: likewise.
         prompt_embeds_t5: of HiDream, likewise.
@@ -191,6 +193,8 @@ class Options(TypedDict, total=False):
     negative_prompt_embeds: Tensor | None
     pooled_prompt_embeds: Tensor | None
     negative_pooled_prompt_embeds: Tensor | None
+    prompt_attention_mask: Tensor | None
+    negative_prompt_attention_mask: Tensor | None
     prompt_embeds_mask: Tensor | None
     negative_prompt_embeds_mask: Tensor | None
     prompt_embeds_t5: Tensor | None

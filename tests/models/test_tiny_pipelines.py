@@ -33,7 +33,7 @@ CONDITIONS = (
     "encoder_hidden_states_llama3",
     "pooled_embeds",
 )
-MULTIPLES = {"ldm": 4, "wan22_ti2v": 16}  # of the VAE; 8 where no other is said
+MULTIPLES = {"ldm": 4, "sana": 2, "wan22_ti2v": 16}  # of the VAE; 8 where no other is said
 
 
 class SeenError(Exception):
@@ -80,7 +80,7 @@ def test_a_build_repeats_and_leaves_the_random_state(name: str) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
     assert same_weights(first, second)
     size = sum(weight.numel() for part in networks(first).values() for weight in part.parameters())
-    assert 3e5 < size < 1.5e6
+    assert 2.5e5 < size < 1.5e6
     for part in networks(first).values():
         assert not part.training
         assert all(weight.isfinite().all() and weight.any() for weight in part.parameters())
@@ -155,7 +155,8 @@ def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
         picture = picture[:, :, None]
     with torch.no_grad():
         encoded = vae.encode(picture)
-        latent = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        latent = next(getattr(encoded, key) for key in ("latents", "latent", "latent_dist") if hasattr(encoded, key))
+        latent = latent if isinstance(latent, Tensor) else latent.mode()
         mean, std = _shift_and_scale(vae)
         noise = torch.randn(latent.shape, generator=generator)
         decoded = vae.decode(noise * std + mean).sample

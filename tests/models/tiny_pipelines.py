@@ -55,6 +55,11 @@ TEXT_TO_IMAGE = (
     "z_image",
     "flux2_klein",
     "hidream",
+    "chroma",
+    "aura_flow",
+    "pixart_sigma",
+    "lumina2",
+    "sana",
 )
 VIDEO = ("wan", "wan22", "wan22_ti2v")
 TRAINED = ("sd15_inpaint", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
@@ -123,6 +128,8 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
     }
     if name not in UNCONDITIONAL:
         made |= {"prompt": prompt, "height": 64, "width": 64}
+    if name in ("pixart_sigma", "sana"):
+        made |= {"use_resolution_binning": False}
     if name in VIDEO:
         made |= {"num_frames": 5}
     if name in TRAINED:
@@ -372,6 +379,23 @@ def _qwen25_vl() -> Any:
     return randomize(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)))
 
 
+def _gemma() -> Any:
+    from transformers import Gemma2Config, Gemma2Model
+
+    tokenizer = _llama_tokenizer()
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        sliding_window=128,
+        **_decoder_shape(32, 2),
+    )
+    return randomize(Gemma2Model(config))
+
+
 def _llama() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -494,6 +518,29 @@ def _kl_flux2() -> Any:
     vae = _fit_vae(AutoencoderKLFlux2(latent_channels=32, sample_size=64, **_four_levels()), 1.5)
     vae.bn.running_mean.copy_(0.1 * torch.randn(128))
     vae.bn.running_var.copy_(1.5**2 * (0.75 + 0.5 * torch.rand(128)))
+    return vae
+
+
+def _dc() -> Any:
+    from diffusers import AutoencoderDC
+
+    vae = AutoencoderDC(
+        latent_channels=32,
+        attention_head_dim=8,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(16, 32),
+        decoder_block_out_channels=(16, 32),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        scaling_factor=0.41407,
+    )
+    randomize(vae)
+    with torch.no_grad():
+        vae.encoder.conv_out.weight.mul_(0.75)  # by trial: its shortcuts add to what the layers give
+        vae.decoder.conv_out.weight.mul_(0.7)
     return vae
 
 
@@ -911,6 +958,119 @@ def _hidream() -> Any:
     )
 
 
+def _chroma() -> Any:
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel
+
+    transformer = ChromaTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        approximator_num_channels=64,
+        approximator_hidden_dim=32,
+        approximator_layers=1,
+    )
+    return ChromaPipeline(
+        scheduler=_flow(shift=3.0),
+        vae=_kl_flux(),
+        text_encoder=_t5(32),
+        tokenizer=_t5_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+    )
+
+
+def _aura_flow() -> Any:
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel
+
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=16,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        caption_projection_dim=64,
+        pos_embed_max_size=1024,
+    )
+    return AuraFlowPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(multilingual=True),
+        vae=_kl_xl(),
+        transformer=randomize(transformer, gain=1.5),
+        scheduler=_flow(shift=1.73),
+    )
+
+
+def _pixart_sigma() -> Any:
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    transformer = PixArtTransformer2DModel(
+        num_layers=2,
+        num_attention_heads=4,
+        attention_head_dim=16,
+        cross_attention_dim=64,
+        caption_channels=32,
+        sample_size=16,
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=_t5(32),
+        vae=_kl_xl(),
+        transformer=randomize(transformer, gain=1.5),
+        scheduler=DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear"),
+    )
+
+
+def _lumina2() -> Any:
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+
+    transformer = Lumina2Transformer2DModel(
+        sample_size=16,
+        hidden_size=64,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=4,
+        num_kv_heads=2,
+        multiple_of=16,
+        axes_dim_rope=(4, 6, 6),
+        axes_lens=(512, 64, 64),
+        cap_feat_dim=32,
+    )
+    return Lumina2Pipeline(
+        transformer=randomize(transformer, gain=1.5),
+        scheduler=_flow(shift=6.0),
+        vae=_kl_flux(),
+        text_encoder=_gemma(),
+        tokenizer=_llama_tokenizer(),
+    )
+
+
+def _sana() -> Any:
+    from diffusers import DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+
+    transformer = SanaTransformer2DModel(
+        num_attention_heads=4,
+        attention_head_dim=16,
+        num_layers=2,
+        num_cross_attention_heads=4,
+        cross_attention_head_dim=16,
+        cross_attention_dim=64,
+        caption_channels=32,
+        sample_size=32,
+    )
+    return SanaPipeline(
+        tokenizer=_llama_tokenizer(),
+        text_encoder=_gemma(),
+        vae=_dc(),
+        transformer=randomize(transformer, gain=1.5),
+        scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0),
+    )
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "ddpm": _ddpm,
     "ddim": _ddim,
@@ -926,6 +1086,11 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "z_image": _z_image,
     "flux2_klein": _flux2_klein,
     "hidream": _hidream,
+    "chroma": _chroma,
+    "aura_flow": _aura_flow,
+    "pixart_sigma": _pixart_sigma,
+    "lumina2": _lumina2,
+    "sana": _sana,
     "wan": _wan,
     "wan22": _wan22,
     "wan22_ti2v": _wan22_ti2v,

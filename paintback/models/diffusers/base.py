@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix, predict
+from paintback.models.diffusers.codecs import VaeCodec
 from paintback.models.diffusers.pipes import OfPipe, encoders_state
 from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.latent import LatentCodec, LatentModel
 from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
 
-__all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "Statistics", "VaeCodec", "copy_scheduler", "schedule_of"]
+__all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "copy_scheduler", "schedule_of"]
 
 Size = tuple[int, ...]
 CACHED = 16  # prompts whose embeddings are kept
@@ -32,6 +33,8 @@ WORDS = (
 )
 """What pipelines take beside a text and its embeddings, and read the text by."""
 ATTENTION = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+SETTINGS = ("max_sequence_length", "clean_caption", "complex_human_instruction")
+"""What some pipelines' own call tells their `encode_prompt`, whose defaults are others."""
 
 
 @dataclass(frozen=True)
@@ -132,77 +135,6 @@ def clock(scheduler: Any, time: Time) -> Tensor:
 def copy_scheduler(scheduler: Any) -> Any:
     """A scheduler of the same config and no state."""
     return type(scheduler).from_config(scheduler.config)
-
-
-class Statistics:
-    """Means and deviations of a VAE's channels, which stay on the device that they were last asked for on.
-
-    Args:
-        mean: of every channel.
-        std: likewise.
-        ndim: of the latents.
-    """
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], ndim: int = 4) -> None:
-        self.both = torch.tensor([list(mean), list(std)]).reshape(2, 1, -1, *[1] * (ndim - 2))
-
-    def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, to be used with x."""
-        if self.both.device != x.device:
-            self.both = self.both.to(x.device)
-        mean, std = self.both.to(x.dtype)
-        return mean, std
-
-
-class VaeCodec(LatentCodec):
-    """An `AutoencoderKL` with its scaling, or one with means and deviations per channel.
-
-    Encoding takes the mode of the encoder's Gaussian, so that it draws no noise.
-
-    Args:
-        vae: the pipeline's own, with its tiling, slicing, hooks and dtype.
-        factor: pixels per cell.
-    """
-
-    def __init__(self, vae: Any, factor: int) -> None:
-        self.vae, self.factor = vae, factor
-        config = vae.config
-        self.channels = int(config.latent_channels)
-        self.scaling = float(config.scaling_factor)
-        self.shift = float(getattr(config, "shift_factor", None) or 0.0)
-        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        self.statistics = None if mean is None or std is None else Statistics(mean, std)
-
-    @contextlib.contextmanager
-    def _dtype(self) -> Iterator[torch.dtype]:
-        """The dtype to run in; SDXL's VAE overflows in float16 and runs in float32 for the while."""
-        dtype = self.vae.dtype
-        if dtype != torch.float16 or not getattr(self.vae.config, "force_upcast", False):
-            yield dtype
-            return
-        try:
-            self.vae.to(torch.float32)
-            yield torch.float32
-        finally:
-            self.vae.to(dtype)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        with self._dtype() as dtype:
-            z: Tensor = self.vae.encode(picture.to(dtype)).latent_dist.mode().to(picture.dtype)
-        if self.statistics is not None:
-            mean, std = self.statistics.like(z)
-            return (z - mean) * self.scaling / std
-        return (z - self.shift) * self.scaling
-
-    def decode(self, x: Tensor) -> Tensor:
-        if self.statistics is not None:
-            mean, std = self.statistics.like(x)
-            z = x * std / self.scaling + mean
-        else:
-            z = x / self.scaling + self.shift
-        with self._dtype() as dtype:
-            picture: Tensor = self.vae.decode(z.to(dtype), return_dict=False)[0].to(x.dtype)
-        return picture
 
 
 class _Given:
@@ -318,16 +250,29 @@ class PipelineModel(LatentModel, OfPipe):
     """A diffusers pipeline. A subclass says what its network and its text encoders want.
 
     Attributes:
+        of_noise: the network was trained on a schedule of noise, and runs on no other; see `schedule_of`.
         guidance: "batch" where the pipeline puts both halves of guidance into one batch, "calls" where it makes two.
         guidance_scale: that the pipeline has by default.
         attention: the keyword that its attention layers are told by, as the pipeline and as the network call it.
         rescales: whether it knows guidance_rescale.
+        keywords: what its call takes beside the text, its embeddings and the guidance scale.
+        embeds: what stands for the text, by the pipeline's names; those of a negative prompt have "negative_" before.
+        alone: whether the first of `embeds` does without the others.
+        takes_negative: whether there is a negative prompt.
+        answers: what the pipeline's `encode_prompt` gives, in order: "embeds" and names of `Condition.extras`; those of
+            the negative prompt have "negative_" before; "" for what the network need not be told.
     """
 
+    of_noise: ClassVar[bool] = False
     guidance: ClassVar[Literal["batch", "calls"]] = "batch"
     guidance_scale: ClassVar[float] = 1.0
     attention: ClassVar[tuple[str, str] | None] = None
     rescales: ClassVar[bool] = False
+    keywords: ClassVar[tuple[str, ...]] = ()
+    embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
+    alone: ClassVar[bool] = False
+    takes_negative: ClassVar[bool] = True
+    answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds")
 
     schedule: Schedule = field(kw_only=True)
     parametrisation: Parametrisation = field(kw_only=True)
@@ -336,20 +281,13 @@ class PipelineModel(LatentModel, OfPipe):
 
     @classmethod
     def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
-        """The adapter of a loaded pipeline."""
-        raise NotImplementedError
+        """The adapter of a loaded pipeline.
 
-    @classmethod
-    def adapt(cls, pipe: Any, name: str, *, of_noise: bool = False, **more: Any) -> PipelineModel:
-        """The adapter with what all pipelines have.
-
-        Args:
-            pipe: the pipeline.
-            name: of the model.
-            of_noise: see `schedule_of`.
-            more: multiple, training_size, codec, and what else the family has to say.
+        Raises:
+            ValueError: for a scheduler or a network of another kind than the family's.
         """
-        network = getattr(pipe, cls.part)
+        cls.check_pipe(pipe, name)
+        network, codec = getattr(pipe, cls.part), cls.codec_of(pipe)
         return cls(
             name=name,
             channels=3,
@@ -358,16 +296,89 @@ class PipelineModel(LatentModel, OfPipe):
             device=pipe._execution_device,
             dtype=network.dtype if network is not None else torch.float32,
             pipe=pipe,
-            schedule=schedule_of(pipe.scheduler, of_noise=of_noise),
+            schedule=schedule_of(pipe.scheduler, of_noise=cls.of_noise),
             parametrisation=parametrisation_of(pipe.scheduler),
-            **more,
+            codec=codec,
+            **cls.facts(pipe, codec),
         )
+
+    @classmethod
+    def check_pipe(cls, pipe: Any, name: str) -> None:
+        """Refuses a pipeline of the right class that this adapter is not for."""
+
+    @classmethod
+    def codec_of(cls, pipe: Any) -> LatentCodec:
+        """To the latents of the pipeline and back."""
+        return VaeCodec(pipe.vae, int(pipe.vae_scale_factor))
+
+    @classmethod
+    def facts(cls, pipe: Any, codec: LatentCodec) -> dict[str, Any]:
+        """What the family has to say of a pipeline: `multiple`, `training_size` and other fields of `Model`."""
+        raise NotImplementedError
 
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        """The conditions of a prompt and, where guided, of the negative one."""
-        raise NotImplementedError
+        """The conditions of a prompt and, where guided, of the negative one; of either, embeddings if there are any.
+
+        Raises:
+            ValueError: for embeddings that the pipeline does not take, or that others go with.
+        """
+        negative = tuple(f"negative_{name}" for name in self.embeds)
+        taken = (*self.embeds, *(negative if self.takes_negative else ()), *self.words)
+        refuse(embeddings, taken, self.name)
+        if not self.alone:
+            together(embeddings, self.embeds, self.name)
+            together(embeddings, negative, self.name)
+        if "do_classifier_free_guidance" in inspect.signature(self.pipe.encode_prompt).parameters:
+            said = {} if negative_prompt is None else {"negative_prompt": negative_prompt}
+            found = self.ask(prompt, {**embeddings, **said}, do_classifier_free_guidance=guided)
+            return self.condition(found), self.condition(found, "negative_") if guided else None
+        of_other = tuple(name for name in embeddings if name.startswith("negative_"))
+        under = self.condition(
+            self.ask(prompt, {name: embeddings[name] for name in embeddings if name not in of_other})
+        )
+        if not guided:
+            return under, None
+        own = {name.removeprefix("negative_"): embeddings[name] for name in of_other}
+        shared = {name: embeddings[name] for name in ("clip_skip", "max_sequence_length") if name in embeddings}
+        return under, self.condition(self.ask(negative_prompt or "", {**own, **shared}))
+
+    def ask(self, prompt: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """What the pipeline's `encode_prompt` answers, by the names in `answers`.
+
+        Args:
+            prompt: text.
+            given: embeddings and settings by its names.
+            more: likewise.
+        """
+        taken = inspect.signature(self.pipe.encode_prompt).parameters
+        own = inspect.signature(type(self.pipe).__call__).parameters
+        needed = [
+            one.name for one in taken.values() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        ]
+        settings = {name: own[name].default for name in SETTINGS if name in taken and name in own}
+        text = None if self.embeds[0] in given else prompt
+        fixed = {"prompt": text, "device": self.device, "num_images_per_prompt": 1}
+        said = {name: value for name, value in fixed.items() if name in taken}
+        answer = self.pipe.encode_prompt(**{**dict.fromkeys(needed), **settings, **said, **given, **more})
+        found = answer if isinstance(answer, tuple) else (answer,)
+        return dict(zip(self.answers, found, strict=False))
+
+    def condition(self, found: Mapping[str, Any], prefix: str = "") -> Condition:
+        """The condition in what `ask` found.
+
+        Args:
+            found: by the names in `answers`.
+            prefix: "negative_" for the negative prompt's.
+        """
+        negative = {name for name in found if name.startswith("negative_")}
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in found.items()
+            if name and value is not None and (name in negative) == bool(prefix)
+        }
+        return Condition(own.pop("embeds"), own)
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         """The network's output for states x, in x's shape, as `parametrisation` has it."""
@@ -407,6 +418,36 @@ class PipelineModel(LatentModel, OfPipe):
         self.set_timesteps(scheduler, num_inference_steps, size)
         return from_scheduler(scheduler, self.schedule)
 
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
+        """The scale w of guidance by two predictions, and that which the network is told, or None for none.
+
+        Args:
+            negative_prompt: text.
+            guidance_scale: that the user gives, or None.
+            given: embeddings and keywords.
+
+        Raises:
+            ValueError: for what the family does not have.
+        """
+        own = 1.0 if self.step_distilled else self.guidance_scale
+        return own if guidance_scale is None else float(guidance_scale), None
+
+    def embed(self, condition: Condition, guidance_scale: float) -> Condition:
+        """The condition with a guidance scale that the network is told."""
+        told = torch.tensor([guidance_scale], dtype=torch.float32, device=condition.embeds.device)
+        return replace(condition, extras={**condition.extras, "guidance": told})
+
+    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
+        """The denoiser with what the family adds.
+
+        Args:
+            made: the denoiser.
+            own: `keywords` with the values that were given, or None.
+        """
+        return made
+
     def denoiser(
         self,
         prompt: str | None = None,
@@ -418,21 +459,18 @@ class PipelineModel(LatentModel, OfPipe):
     ) -> PipelineDenoiser:
         size = size or (self.training_size, self.training_size)
         given = {name: value for name, value in embeddings.items() if value is not None}
+        own = {name: given.pop(name, None) for name in self.keywords}
         check_told(self.name, self.network, prompt, negative_prompt, given)
-        own = 1.0 if self.step_distilled else self.guidance_scale
-        scale = own if guidance_scale is None else float(guidance_scale)
+        scale, told = self.scales(negative_prompt, guidance_scale, {**own, **given})
         rescale, attention = self._settings(given)
-        told = prompt is not None or negative_prompt is not None or bool(given)
-        guided = scale > 1 and told
-        conditional, unconditional = self._encode(prompt or "", negative_prompt, guided, given)
+        guided = scale > 1 and (prompt is not None or negative_prompt is not None or bool(given))
+        both = self._encode(prompt or "", negative_prompt, guided, given)
         check_widths(self.name, self.network, given)
-        under, without = (
-            None if one is None else replace(self.at_size(one, size), options=attention)
-            for one in (conditional, unconditional)
-        )
+        at = [None if one is None else replace(self.at_size(one, size), options=attention) for one in both]
+        under, without = (one if one is None or told is None else self.embed(one, told) for one in at)
         made = PipelineDenoiser(self, size, under, without, scale)
         made.rescale = rescale
-        return made
+        return self.finish(made, own)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -518,3 +556,14 @@ def refuse(embeddings: Mapping[str, Any], allowed: tuple[str, ...], name: str) -
     wrong = sorted(set(embeddings) - set(allowed))
     if wrong:
         raise ValueError(f"The model {name!r} takes no {', '.join(wrong)}; valid are {', '.join(allowed) or 'none'}.")
+
+
+def together(embeddings: Mapping[str, Any], names: tuple[str, ...], model: str) -> None:
+    """Checks that embeddings which only work together were given together.
+
+    Raises:
+        ValueError: if some are missing.
+    """
+    missing = [name for name in names if name not in embeddings]
+    if missing and len(missing) < len(names):
+        raise ValueError(f"The model {model!r} needs {', '.join(missing)} too; give {' and '.join(names)} together.")

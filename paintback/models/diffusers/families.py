@@ -18,6 +18,8 @@ __all__ = ["FAMILIES", "SIBLINGS", "from_pipe"]
 
 # class of the pipeline: module and class of its adapter
 FAMILIES: dict[str, tuple[str, str]] = {
+    "AuraFlowPipeline": ("aura_flow", "AuraFlow"),
+    "ChromaPipeline": ("chroma", "Chroma"),
     "DDIMPipeline": ("pixel", "PixelPipeline"),
     "DDPMPipeline": ("pixel", "PixelPipeline"),
     "FluxFillPipeline": ("trained", "FluxFill"),
@@ -26,7 +28,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "FluxPipeline": ("flux", "Flux"),
     "HiDreamImagePipeline": ("hidream", "HiDreamImage"),
     "LDMPipeline": ("pixel", "LatentDiffusion"),
+    "Lumina2Pipeline": ("lumina2", "Lumina2"),
+    "PixArtSigmaPipeline": ("pixart", "PixArtSigma"),
     "QwenImagePipeline": ("qwen_image", "QwenImage"),
+    "SanaPipeline": ("sana", "Sana"),
     "StableDiffusion3Pipeline": ("sd3", "StableDiffusion3"),
     "StableDiffusion3ControlNetInpaintingPipeline": ("trained", "StableDiffusion3Inpaint"),
     "StableDiffusionInpaintPipeline": ("trained", "StableDiffusionInpaint"),

@@ -5,60 +5,49 @@ A run's state is never packed: a latent mask marks cells, and packing is only th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from paintback.models.diffusers.base import (
-    Condition,
-    PipelineDenoiser,
-    PipelineModel,
-    Size,
-    VaeCodec,
-    clock,
-    is_flow,
-)
+from paintback.denoiser import Prediction
+from paintback.models.diffusers.base import PipelineModel, Size, clock, is_flow
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["FlowPipeline", "embed_guidance", "set_shifted", "shift_of", "together"]
+__all__ = ["FlowPipeline", "TrueGuidance", "set_shifted", "shift_of", "with_length"]
 
 
 @dataclass(frozen=True)
 class FlowPipeline(PipelineModel):
-    """A pipeline whose network is `pipe.transformer` and predicts the velocity x1 - x0."""
+    """A pipeline whose network is `pipe.transformer` and predicts the velocity x1 - x0.
+
+    Attributes:
+        packed: whether the pipeline's latents are tokens, as its `_pack_latents` makes them.
+    """
+
+    packed: ClassVar[bool] = False
 
     @classmethod
-    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
-        """The adapter of a loaded pipeline.
-
-        Raises:
-            ValueError: for a scheduler that is not one of flow matching.
-        """
+    def check_pipe(cls, pipe: Any, name: str) -> None:
         if not is_flow(pipe.scheduler):
             raise ValueError(
                 f"{name!r} is a flow model, and its scheduler, {type(pipe.scheduler).__name__}, is none of flow "
                 "matching; give the pipeline a FlowMatchEulerDiscreteScheduler."
             )
-        codec = cls.codec_of(pipe)
-        return cls.adapt(
-            pipe,
-            name,
-            multiple=2 * codec.factor,  # a token is 2 x 2 cells
-            training_size=int(getattr(pipe, "default_sample_size", 128)) * codec.factor,
-            codec=codec,
-            distilled=cls.is_distilled(pipe),
-            largest_area=cls.area_of(pipe),
-        )
 
     @classmethod
-    def codec_of(cls, pipe: Any) -> LatentCodec:
-        """To the latents of the pipeline and back."""
-        return VaeCodec(pipe.vae, int(pipe.vae_scale_factor))
+    def facts(cls, pipe: Any, codec: LatentCodec) -> dict[str, Any]:
+        return {
+            "multiple": 2 * codec.factor,  # a token is 2 x 2 cells
+            "training_size": int(getattr(pipe, "default_sample_size", 128)) * codec.factor,
+            "distilled": cls.is_distilled(pipe),
+            "largest_area": cls.area_of(pipe),
+        }
 
     @classmethod
     def is_distilled(cls, pipe: Any) -> bool:
@@ -89,6 +78,20 @@ class FlowPipeline(PipelineModel):
         x: Tensor = self.pipe._unpack_latents(packed, *size, self.codec.factor)
         return x
 
+    def as_latents(self, x: Tensor) -> Tensor:
+        return self.pack(super().as_latents(x)) if self.packed else super().as_latents(x)
+
+    def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
+        set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
+
+    def image_ids(self, x: Tensor, size: Size) -> Tensor:
+        """Where the tokens of a picture lie, as the pipeline says it, on the device."""
+        height, width = (side // self.multiple for side in size)
+        return self.remember(
+            (height, width, x.device, self.dtype),
+            lambda: self.pipe._prepare_latent_image_ids(1, height, width, x.device, self.dtype),
+        )
+
     def refuse_guidance(self, guidance_scale: float | None, instead: str) -> None:
         """For networks that take no guidance scale.
 
@@ -97,6 +100,66 @@ class FlowPipeline(PipelineModel):
         """
         if guidance_scale is not None and guidance_scale > 1:
             raise ValueError(f"The model {self.name!r} takes no guidance_scale; {instead}.")
+
+
+@dataclass(frozen=True)
+class TrueGuidance(FlowPipeline):
+    """A pipeline whose guidance by two calls has a scale of its own, `true_cfg_scale`, and needs a negative prompt.
+
+    Its `guidance_scale` is an input of the network, if it is anything.
+
+    Attributes:
+        true_scale: that the pipeline has by default.
+        told_scale: of the network, likewise.
+        instead: what to do in place of a guidance scale that the network does not read.
+    """
+
+    guidance: ClassVar[Literal["batch", "calls"]] = "calls"
+    keywords: ClassVar[tuple[str, ...]] = ("true_cfg_scale",)
+    true_scale: ClassVar[float] = 1.0
+    told_scale: ClassVar[float] = 1.0
+    instead: ClassVar[str] = "leave it out, or give true_cfg_scale and a negative_prompt"
+
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
+        if not self.distilled:
+            self.refuse_guidance(guidance_scale, self.instead)
+        told = (self.told_scale if guidance_scale is None else float(guidance_scale)) if self.distilled else None
+        negated = negative_prompt is not None or f"negative_{self.embeds[0]}" in given
+        scale = given["true_cfg_scale"]
+        if scale is not None and scale > 1 and not negated:
+            raise ValueError(
+                f"The model {self.name!r} needs a negative_prompt for true_cfg_scale; an empty one will do."
+            )
+        if not negated:
+            return 1.0, told
+        own = 1.0 if self.step_distilled else self.true_scale
+        scale = own if scale is None else float(scale)
+        if scale <= 1:
+            warnings.warn(
+                f"The model {self.name!r} does not look at a negative prompt unless true_cfg_scale is above 1.",
+                stacklevel=3,
+            )
+        return scale, told
+
+
+def with_length(
+    conditional: Prediction, unconditional: Prediction, scale: float, time: Time, length: Callable[[Tensor], Tensor]
+) -> Prediction:
+    """Guidance that keeps the conditional velocity's length: m |c| / |m| with m = u + w (c - u).
+
+    Args:
+        conditional: of the pair.
+        unconditional: likewise.
+        scale: w.
+        time: of both.
+        length: |v|, of the shape of v or one that is broadcast to it.
+    """
+    velocity = conditional.x1 - conditional.x0
+    mixed = torch.lerp(unconditional.x1 - unconditional.x0, velocity, scale)
+    away = mixed * (length(velocity) / length(mixed)) - velocity
+    return Prediction(conditional.x0 - time.sigma * away, conditional.x1 + time.alpha * away)
 
 
 def shift_of(scheduler: Any, tokens: int, *, max_shift: float = 1.15) -> float:
@@ -135,26 +198,3 @@ def set_shifted(scheduler: Any, num_inference_steps: int, mu: float) -> None:
     if not scheduler.config.get("use_flow_sigmas", False):
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
     retrieve_timesteps(scheduler, num_inference_steps, "cpu", sigmas=sigmas, mu=mu)
-
-
-def embed_guidance(denoiser: PipelineDenoiser, guidance_scale: float) -> None:
-    """Tells the network a guidance scale, under the negative prompt too."""
-
-    def tell(condition: Condition | None) -> Condition | None:
-        if condition is None:
-            return None
-        told = torch.tensor([guidance_scale], dtype=torch.float32, device=condition.embeds.device)
-        return replace(condition, extras={**condition.extras, "guidance": told})
-
-    denoiser.conditional, denoiser.unconditional = tell(denoiser.conditional), tell(denoiser.unconditional)
-
-
-def together(embeddings: Mapping[str, Any], names: tuple[str, ...], model: str) -> None:
-    """Checks that embeddings which only work together were given together.
-
-    Raises:
-        ValueError: if some are missing.
-    """
-    missing = [name for name in names if name not in embeddings]
-    if missing and len(missing) < len(names):
-        raise ValueError(f"The model {model!r} needs {', '.join(missing)} too; give {' and '.join(names)} together.")

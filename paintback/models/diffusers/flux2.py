@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, refuse
-from paintback.models.diffusers.flow import FlowPipeline, embed_guidance, set_shifted
+from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.flow import FlowPipeline, set_shifted
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
@@ -67,40 +67,19 @@ class Flux2(FlowPipeline):
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 4.0
     attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "joint_attention_kwargs")
+    takes_negative: ClassVar[bool] = False
+    answers: ClassVar[tuple[str, ...]] = ("embeds", "places")
 
     @classmethod
     def codec_of(cls, pipe: Any) -> LatentCodec:
         return Flux2Codec(pipe)
 
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
         if negative_prompt is not None:
             raise ValueError(f"The model {self.name!r} takes no negative_prompt; leave it out.")
-        made = super().denoiser(prompt, None, 1.0, size=size, **embeddings)
-        embed_guidance(made, self.guidance_scale if guidance_scale is None else float(guidance_scale))
-        return made
-
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", *self.words), self.name)
-        return self._told(prompt, "", embeddings), None
-
-    def _told(self, text: str, negative: str, given: Mapping[str, Any]) -> Condition:
-        embeds = given.get(f"{negative}prompt_embeds")
-        length = {name: given[name] for name in ("max_sequence_length",) if name in given}
-        embeds, places = self.pipe.encode_prompt(
-            prompt=text if embeds is None else None, prompt_embeds=embeds, device=self.device, **length
-        )
-        assert embeds is not None
-        return Condition(embeds, {"places": places})
+        return 1.0, self.guidance_scale if guidance_scale is None else float(guidance_scale)
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
@@ -134,27 +113,16 @@ class Flux2(FlowPipeline):
 class Flux2Klein(Flux2):
     """`Flux2KleinPipeline`: guidance by two calls, which the step-distilled releases do without."""
 
+    takes_negative: ClassVar[bool] = True
+
     @classmethod
     def is_distilled(cls, pipe: Any) -> bool:
         return bool(pipe.config.is_distilled)
 
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
         if self.distilled:
             self.refuse_guidance(guidance_scale, "it is distilled to need none")
-            guidance_scale = 1.0
-        return super(Flux2, self).denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
-
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
-        under = self._told(prompt, "", embeddings)
-        return under, self._told(negative_prompt or "", "negative_", embeddings) if guided else None
+            return 1.0, None
+        return super(Flux2, self).scales(negative_prompt, guidance_scale, given)

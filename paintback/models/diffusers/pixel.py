@@ -150,19 +150,19 @@ class LatentDiffusion(PipelineModel):
     """`LDMPipeline`: unconditional, in the latents of a VQ model."""
 
     part: ClassVar[str] = "unet"
+    of_noise: ClassVar[bool] = True
 
     @classmethod
-    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
-        codec = VqCodec(pipe.vqvae)
+    def codec_of(cls, pipe: Any) -> LatentCodec:
+        return VqCodec(pipe.vqvae)
+
+    @classmethod
+    def facts(cls, pipe: Any, codec: LatentCodec) -> dict[str, Any]:
         config = pipe.unet.config
-        return cls.adapt(
-            pipe,
-            name,
-            of_noise=True,
-            multiple=codec.factor * 2 ** (len(config.block_out_channels) - 1),
-            training_size=config.sample_size * codec.factor,
-            codec=codec,
-        )
+        return {
+            "multiple": codec.factor * 2 ** (len(config.block_out_channels) - 1),
+            "training_size": config.sample_size * codec.factor,
+        }
 
     def denoiser(
         self,

@@ -9,106 +9,38 @@ norms taken over each token, which is 2 x 2 cells. Not linear in w, so `Predicti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, Statistics, refuse
-from paintback.models.diffusers.flow import FlowPipeline, embed_guidance, set_shifted, shift_of
-from paintback.models.diffusers.flux import true_cfg
+from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.codecs import ClipCodec
+from paintback.models.diffusers.flow import TrueGuidance, with_length
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["QwenCodec", "QwenImage"]
-
-NAMES = ("prompt_embeds", "prompt_embeds_mask", "negative_prompt_embeds", "negative_prompt_embeds_mask")
-EMBEDDED = 1.0  # the guidance scale told to a distilled network where the user names none; the pipeline has no default
-
-
-class QwenCodec(LatentCodec):
-    """An `AutoencoderKLQwenImage`: a video VAE on single frames, with a mean and a deviation per channel.
-
-    Args:
-        pipe: the pipeline.
-    """
-
-    def __init__(self, pipe: Any) -> None:
-        self.vae, self.factor = pipe.vae, int(pipe.vae_scale_factor)
-        config = pipe.vae.config
-        self.channels = int(config.z_dim)
-        self.statistics = Statistics(config.latents_mean, config.latents_std)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        z = self.vae.encode(picture[:, :, None].to(self.vae.dtype)).latent_dist.mode()[:, :, 0].to(picture.dtype)
-        mean, std = self.statistics.like(z)
-        x: Tensor = (z - mean) / std
-        return x
-
-    def decode(self, x: Tensor) -> Tensor:
-        mean, std = self.statistics.like(x)
-        z = (x * std + mean)[:, :, None].to(self.vae.dtype)
-        picture: Tensor = self.vae.decode(z, return_dict=False)[0][:, :, 0].to(x.dtype)
-        return picture
+__all__ = ["QwenImage"]
 
 
 @dataclass(frozen=True)
-class QwenImage(FlowPipeline):
-    """`QwenImagePipeline`."""
+class QwenImage(TrueGuidance):
+    """`QwenImagePipeline`; a network with embedded guidance is told 1 where the user names no scale."""
 
-    guidance: ClassVar[Literal["batch", "calls"]] = "calls"
+    packed: ClassVar[bool] = True
     attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
     guidance_scale: ClassVar[float] = 4.0  # the pipeline's true_cfg_scale
+    true_scale: ClassVar[float] = 4.0
+    instead: ClassVar[str] = "give true_cfg_scale and a negative_prompt"
+    embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
+    alone: ClassVar[bool] = True
+    answers: ClassVar[tuple[str, ...]] = ("embeds", "mask")
 
     @classmethod
     def codec_of(cls, pipe: Any) -> LatentCodec:
-        return QwenCodec(pipe)
-
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
-        """As `LatentModel.denoiser`, with `true_cfg_scale`: guidance by two calls, which needs a negative prompt.
-
-        Raises:
-            ValueError: for true_cfg_scale without a negative prompt, or a guidance scale where there is none.
-        """
-        if not self.distilled:
-            self.refuse_guidance(guidance_scale, "give true_cfg_scale and a negative_prompt")
-        true_scale = embeddings.pop("true_cfg_scale", None)
-        negated = negative_prompt is not None or embeddings.get("negative_prompt_embeds") is not None
-        scale = true_cfg(self.name, true_scale, negated, 1.0 if self.step_distilled else self.guidance_scale)
-        made = super().denoiser(prompt, negative_prompt, scale, size=size, **embeddings)
-        if self.distilled:
-            embed_guidance(made, EMBEDDED if guidance_scale is None else float(guidance_scale))
-        return made
-
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, (*NAMES, *self.words), self.name)
-        under = self._told(prompt, "", embeddings)
-        return under, self._told(negative_prompt or "", "negative_", embeddings) if guided else None
-
-    def _told(self, text: str, negative: str, given: Mapping[str, Any]) -> Condition:
-        embeds, mask = (given.get(f"{negative}{name}") for name in NAMES[:2])
-        embeds, mask = self.pipe.encode_prompt(
-            prompt=text if embeds is None else None,
-            prompt_embeds=embeds,
-            prompt_embeds_mask=mask,
-            device=self.device,
-            max_sequence_length=given.get("max_sequence_length", 512),
-        )
-        assert embeds is not None
-        return Condition(embeds, {} if mask is None else {"mask": mask})
+        return ClipCodec(pipe.vae, int(pipe.vae_scale_factor))
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
@@ -129,17 +61,7 @@ class QwenImage(FlowPipeline):
         return super().unpack(packed, size)[:, :, 0]
 
     def mix(self, conditional: Prediction, unconditional: Prediction, scale: float, time: Time) -> Prediction:
-        velocity = conditional.x1 - conditional.x0
-        mixed = torch.lerp(unconditional.x1 - unconditional.x0, velocity, scale)
-        length, own = (_token_norm(v) for v in (velocity, mixed))
-        away = mixed * (length / own) - velocity
-        return Prediction(conditional.x0 - time.sigma * away, conditional.x1 + time.alpha * away)
-
-    def as_latents(self, x: Tensor) -> Tensor:
-        return self.pack(super().as_latents(x))
-
-    def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
-        set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
+        return with_length(conditional, unconditional, scale, time, _token_norm)
 
 
 def _token_norm(v: Tensor) -> Tensor:

@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from paintback.denoiser import Prediction, predict
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, refuse
-from paintback.models.diffusers.flow import FlowPipeline, shift_of, together
+from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size
+from paintback.models.diffusers.flow import FlowPipeline, shift_of
 from paintback.schedules import Time
 
 __all__ = ["StableDiffusion3"]
 
 SKIPS = {"scale": "scale", "start": "begins", "stop": "ends"}  # skip_layer_guidance_..., and what it is here
-NAMES = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 class SkipDenoiser(PipelineDenoiser):
@@ -74,45 +73,23 @@ class StableDiffusion3(FlowPipeline):
     guidance_scale: ClassVar[float] = 7.0
     attention: ClassVar[tuple[str, str] | None] = ("joint_attention_kwargs", "joint_attention_kwargs")
 
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
-        """As `LatentModel.denoiser`, with SD 3.5's `skip_guidance_layers` and the settings of their guidance."""
-        layers: Any = embeddings.pop("skip_guidance_layers", None)
-        settings: dict[str, Any] = {name: embeddings.pop(f"skip_layer_guidance_{name}", None) for name in SKIPS}
-        made = super().denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
-        if not layers:
+    keywords: ClassVar[tuple[str, ...]] = ("skip_guidance_layers", *(f"skip_layer_guidance_{one}" for one in SKIPS))
+    embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
+    answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds", "pooled", "negative_pooled")
+
+    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
+        """Adds SD 3.5's `skip_guidance_layers` and the settings of their guidance."""
+        if not own["skip_guidance_layers"]:
             return made
         if made.unconditional is None:
             raise ValueError("skip_guidance_layers go with guidance; give a prompt and a guidance_scale above 1.")
-        own = SkipDenoiser(self, made.size, made.conditional, made.unconditional, made.guidance_scale)
-        own.layers = tuple(layers)
-        for name, value in settings.items():
+        other = SkipDenoiser(self, made.size, made.conditional, made.unconditional, made.guidance_scale)
+        other.layers = tuple(own["skip_guidance_layers"])
+        for name, called in SKIPS.items():
+            value = own[f"skip_layer_guidance_{name}"]
             if value is not None:
-                setattr(own, SKIPS[name], float(value))
-        return own
-
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, (*NAMES, *self.words), self.name)
-        together(embeddings, NAMES[::2], self.name)
-        together(embeddings, NAMES[1::2], self.name)
-        under, without, pooled, pooled_without = self.pipe.encode_prompt(
-            None if "prompt_embeds" in embeddings else prompt,
-            device=self.device,
-            do_classifier_free_guidance=guided,
-            negative_prompt=negative_prompt,
-            **{"prompt_2": None, "prompt_3": None, **embeddings},
-        )
-        conditional = Condition(under, {"pooled": pooled})
-        return conditional, Condition(without, {"pooled": pooled_without}) if guided else None
+                setattr(other, called, float(value))
+        return other
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None

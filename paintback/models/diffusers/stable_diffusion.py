@@ -14,15 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from paintback.models.diffusers.base import (
-    Condition,
-    PipelineDenoiser,
-    PipelineModel,
-    Size,
-    VaeCodec,
-    refuse,
-)
-from paintback.models.diffusers.flow import together
+from paintback.models.diffusers.base import Condition, PipelineModel, Size
+from paintback.models.latent import LatentCodec
 from paintback.schedules import VP, Time
 
 __all__ = ["StableDiffusion", "StableDiffusionXL"]
@@ -36,62 +29,44 @@ class StableDiffusion(PipelineModel):
     attention: ClassVar[tuple[str, str] | None] = ("cross_attention_kwargs", "cross_attention_kwargs")
     rescales: ClassVar[bool] = True
     guidance_scale: ClassVar[float] = 7.5
+    of_noise: ClassVar[bool] = True
 
     @classmethod
-    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
-        factor = int(pipe.vae_scale_factor)
+    def check_pipe(cls, pipe: Any, name: str) -> None:
         taken, own = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
         if taken != own:
             raise ValueError(
                 f"The U-Net of {name!r} takes {taken} channels, and {own} are expected (a model of pictures), or "
                 f"{2 * own + 1} (one that takes the mask, in an inpainting pipeline)."
             )
-        return cls.adapt(
-            pipe,
-            name,
-            of_noise=True,
-            multiple=factor,  # the U-Net takes sides that do not halve
-            training_size=_largest(pipe.unet.config.sample_size) * factor,
-            codec=VaeCodec(pipe.vae, factor),
-            distilled=pipe.unet.config.time_cond_proj_dim is not None,
-        )
 
-    @property
-    def has_embedded_guidance(self) -> bool:
-        """Whether the U-Net was distilled to take the guidance scale as an input (LCM)."""
-        return self.pipe.unet.config.time_cond_proj_dim is not None
+    @classmethod
+    def facts(cls, pipe: Any, codec: LatentCodec) -> dict[str, Any]:
+        return {
+            "multiple": codec.factor,  # the U-Net takes sides that do not halve
+            "training_size": _largest(pipe.unet.config.sample_size) * codec.factor,
+            "distilled": pipe.unet.config.time_cond_proj_dim is not None,
+        }
 
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
     ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
-        text = None if "prompt_embeds" in embeddings else prompt
         with _flat_clip(self.pipe.text_encoder):
-            under, without = self.pipe.encode_prompt(
-                text, self.device, 1, guided, negative_prompt=negative_prompt, **embeddings
-            )
-        return Condition(under), Condition(without) if guided else None
+            return super().encode_prompt(prompt, negative_prompt, guided, embeddings)
 
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
-        if not self.has_embedded_guidance:
-            return super().denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        made = super().denoiser(prompt, None, 1.0, size=size, **embeddings)
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
+        if not self.distilled:
+            return super().scales(negative_prompt, guidance_scale, given)
+        return 1.0, self.guidance_scale if guidance_scale is None else guidance_scale
+
+    def embed(self, condition: Condition, guidance_scale: float) -> Condition:
+        """Of LCM, whose U-Net was distilled to take the guidance scale as an input."""
         clock = self.pipe.get_guidance_scale_embedding(
-            torch.tensor([scale - 1.0]), embedding_dim=self.pipe.unet.config.time_cond_proj_dim
+            torch.tensor([guidance_scale - 1.0]), embedding_dim=self.pipe.unet.config.time_cond_proj_dim
         )
-        assert made.conditional is not None
-        told = {**made.conditional.extras, "timestep_cond": clock.to(self.device, self.dtype)}
-        made.conditional = replace(made.conditional, extras=told)
-        return made
+        return replace(condition, extras={**condition.extras, "timestep_cond": clock.to(self.device, self.dtype)})
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
@@ -114,23 +89,8 @@ class StableDiffusionXL(StableDiffusion):
     """`StableDiffusionXLPipeline`: two text encoders, told the size of the picture."""
 
     guidance_scale: ClassVar[float] = 5.0
-
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-        refuse(embeddings, (*names, *self.words), self.name)
-        together(embeddings, names[::2], self.name)
-        together(embeddings, names[1::2], self.name)
-        under, without, pooled, pooled_without = self.pipe.encode_prompt(
-            None if "prompt_embeds" in embeddings else prompt,
-            device=self.device,
-            do_classifier_free_guidance=guided,
-            negative_prompt=negative_prompt,
-            **embeddings,
-        )
-        conditional = Condition(under, {"text_embeds": pooled})
-        return conditional, Condition(without, {"text_embeds": pooled_without}) if guided else None
+    embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
+    answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds", "text_embeds", "negative_text_embeds")
 
     def at_size(self, condition: Condition, size: Size) -> Condition:
         encoder = self.pipe.text_encoder_2

@@ -15,75 +15,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.models.diffusers.base import (
-    Condition,
-    PipelineDenoiser,
-    PipelineModel,
-    Size,
-    Statistics,
-    refuse,
-)
+from paintback.models.diffusers.base import Condition, PipelineDenoiser, PipelineModel, Size
+from paintback.models.diffusers.codecs import ClipCodec
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["Wan", "WanCodec", "WanDenoiser"]
+__all__ = ["Wan", "WanDenoiser"]
 
 # Nothing in a folder says what its model learnt from: (side of a square of the area, frames), by pixels per cell.
 TRAINED = {8: (640, 81), 16: (960, 121)}  # 832 x 480 at 16 frames a second; 1280 x 704 at 24
-WORDS = 512  # tokens of a prompt; the pipeline's own call asks for as many
-
-
-class WanCodec(LatentCodec):
-    """An `AutoencoderKLWan`: the first cell in time stands for the first frame, every further one for the next four.
-
-    Encoding takes the mode of the encoder's Gaussian, so that it draws no noise. Pictures (B, 3, H, W) are clips of
-    one frame, and their latents (B, C, h, w).
-
-    Args:
-        vae: the pipeline's own, with its tiling, slicing, hooks and dtype.
-    """
-
-    def __init__(self, vae: Any) -> None:
-        config = vae.config
-        self.vae, self.channels = vae, int(config.z_dim)
-        self.factor, self.frames = int(config.scale_factor_spatial), int(config.scale_factor_temporal)
-        self.statistics = Statistics(config.latents_mean, config.latents_std, 5)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        if picture.ndim == 4:
-            return self.encode(picture[:, :, None])[:, :, 0]
-        z: Tensor = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mode().to(picture.dtype)
-        mean, std = self.statistics.like(z)
-        return (z - mean) / std
-
-    def decode(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            return self.decode(x[:, :, None])[:, :, 0]
-        mean, std = self.statistics.like(x)
-        z = x * std + mean
-        picture: Tensor = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0].to(x.dtype)
-        return picture
-
-    def shape(self, size: Size) -> Size:
-        *frames, height, width = size
-        return (
-            self.channels,
-            *((count - 1) // self.frames + 1 for count in frames),
-            height // self.factor,
-            width // self.factor,
-        )
-
-    def share_known(self, known: Tensor) -> Tensor:
-        if known.ndim == 4:
-            return super().share_known(known)
-        first = F.avg_pool3d(known[:, :, :1].float(), (1, self.factor, self.factor))
-        if known.shape[2] == 1:
-            return first
-        return torch.cat((first, F.avg_pool3d(known[:, :, 1:].float(), (self.frames, self.factor, self.factor))), dim=2)
 
 
 class WanDenoiser(PipelineDenoiser):
@@ -111,55 +54,35 @@ class Wan(PipelineModel):
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 5.0
     attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
+    keywords: ClassVar[tuple[str, ...]] = ("guidance_scale_2",)
 
     @classmethod
-    def from_pipe(cls, pipe: Any, name: str) -> PipelineModel:
+    def codec_of(cls, pipe: Any) -> LatentCodec:
+        config = pipe.vae.config
+        return ClipCodec(pipe.vae, int(config.scale_factor_spatial), int(config.scale_factor_temporal))
+
+    @classmethod
+    def facts(cls, pipe: Any, codec: LatentCodec) -> dict[str, Any]:
         network = pipe.transformer if pipe.transformer is not None else pipe.transformer_2
-        codec = WanCodec(pipe.vae)
         side, frames = TRAINED.get(codec.factor, TRAINED[8])
-        return cls.adapt(
-            pipe,
-            name,
-            multiple=codec.factor * math.lcm(*network.config.patch_size[1:]),
-            training_size=side,
-            training_frames=frames,
-            codec=codec,
-        )
+        return {
+            "multiple": codec.factor * math.lcm(*network.config.patch_size[1:]),
+            "training_size": side,
+            "training_frames": frames,
+        }
 
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
-        under, without = self.pipe.encode_prompt(
-            None if "prompt_embeds" in embeddings else prompt,
-            negative_prompt,
-            do_classifier_free_guidance=guided,
-            device=self.device,
-            **{"max_sequence_length": WORDS, **embeddings},
-        )
-        return Condition(under), Condition(without) if guided else None
-
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> WanDenoiser:
-        """As `LatentModel.denoiser`, with `guidance_scale_2`: of the transformer for low noise, None for the same.
+    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> WanDenoiser:
+        """Adds `guidance_scale_2`: of the transformer for low noise, None for the same.
 
         Raises:
-            ValueError: for an argument that the model does not take.
+            ValueError: if there is one transformer.
         """
-        second = embeddings.pop("guidance_scale_2", None)
+        second = own["guidance_scale_2"]
         if second is not None and self.pipe.config.boundary_ratio is None:
             raise ValueError(f"The model {self.name!r} has one transformer; leave guidance_scale_2 out.")
-        made = super().denoiser(prompt, negative_prompt, guidance_scale, size=size, **embeddings)
-        own = WanDenoiser(self, made.size, made.conditional, made.unconditional, made.guidance_scale)
-        own.guidance_scale_2 = own.guidance_scale if second is None else float(second)
-        return own
+        other = WanDenoiser(self, made.size, made.conditional, made.unconditional, made.guidance_scale)
+        other.guidance_scale_2 = other.guidance_scale if second is None else float(second)
+        return other
 
     def clock(self, time: Time) -> float:
         """The number that the scheduler has for a time: 1000 sigma, whole where the scheduler's timesteps are."""

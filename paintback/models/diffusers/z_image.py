@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size, refuse
-from paintback.models.diffusers.flow import FlowPipeline, set_shifted, shift_of
+from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.flow import FlowPipeline
 from paintback.schedules import Time
 
 __all__ = ["ZImage"]
@@ -29,34 +29,22 @@ class ZImage(FlowPipeline):
 
     guidance_scale: ClassVar[float] = 5.0
 
-    def denoiser(
-        self,
-        prompt: str | None = None,
-        negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        *,
-        size: Size | None = None,
-        **embeddings: Tensor | float | None,
-    ) -> PipelineDenoiser:
-        """As `LatentModel.denoiser`; guidance_scale is the pipeline's own, s in c + s (c - u)."""
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
+        """The pipeline's guidance_scale is s in c + s (c - u)."""
         own = 0.0 if self.step_distilled else self.guidance_scale
-        scale = 1 + (own if guidance_scale is None else float(guidance_scale))
-        return super().denoiser(prompt, negative_prompt, scale, size=size, **embeddings)
+        return 1 + (own if guidance_scale is None else float(guidance_scale)), None
 
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str | None, guided: bool, embeddings: Mapping[str, Any]
-    ) -> tuple[Condition, Condition | None]:
-        refuse(embeddings, ("prompt_embeds", "negative_prompt_embeds", *self.words), self.name)
-        under, without = self.pipe.encode_prompt(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            do_classifier_free_guidance=guided,
-            device=self.device,
-            **{name: value if isinstance(value, int) else list(value) for name, value in embeddings.items()},
-        )
+    def ask(self, prompt: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        lists = {name: list(value) if name.endswith("embeds") else value for name, value in given.items()}
+        found = super().ask(prompt, {"prompt": prompt, **lists}, **more)  # it reads the text's number beside embeddings
         # both halves of guidance go through one batch, so captions are padded to one length
-        longest = max(len(one) for one in [*under, *without])
-        return _captions(under, longest), _captions(without, longest) if guided else None
+        longest = max(len(one) for one in [*found["embeds"], *found["negative_embeds"]])
+        return {name: (value, longest) for name, value in found.items()}
+
+    def condition(self, found: Mapping[str, Any], prefix: str = "") -> Condition:
+        return _captions(*found[f"{prefix}embeds"])
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
@@ -68,9 +56,6 @@ class ZImage(FlowPipeline):
             return_dict=False,
         )[0]
         return -torch.stack([one.float() for one in output]).squeeze(2)
-
-    def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
-        set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
 
 
 def _captions(embeds: Sequence[Tensor], longest: int) -> Condition:
