@@ -426,6 +426,24 @@ def families() -> str:
     return "\n".join(rows) + "\n"
 
 
+def features() -> str:
+    """The table of families and features; `python -m tests.models.features` writes what it says."""
+    found = json.loads((DOCS / "data" / "features.json").read_text(encoding="utf-8"))
+    labels = {tiny: label for label, tiny in COLUMNS.items()}
+    sentences: list[str] = []
+    rows = ["| feature | " + " | ".join(labels[name] for name in found) + " |", "|---" * (len(found) + 1) + "|"]
+    for feature in next(iter(found.values())):
+        cells = []
+        for column in found.values():
+            said = column[feature]
+            if said != "yes" and said not in sentences:
+                sentences.append(said)
+            cells.append(said if said == "yes" else f"no [{sentences.index(said) + 1}]")
+        rows.append(f"| {feature} | " + " | ".join(cells) + " |")
+    notes = [f"{number}. {escape(text)}" for number, text in enumerate(sentences, 1)]
+    return "\n".join(rows) + "\n\n" + "\n".join(notes) + "\n"
+
+
 def optiontable(kind: type[Asked]) -> str:
     """The options of a request at the command line."""
     rows = ["| option | what it does | default |", "|---|---|---|"]
@@ -507,6 +525,8 @@ def render(path: Path) -> str:
             body = families()
         elif name == "requests":
             body = requesttable()
+        elif name == "features":
+            body = features()
         elif name in REQUESTS:
             body = optiontable(REQUESTS[name])
         elif name == "numbers":

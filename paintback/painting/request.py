@@ -344,6 +344,10 @@ class Request(Asked):
     cross_attention_kwargs: Told = None
     joint_attention_kwargs: Told = None
     attention_kwargs: Told = None
+    ip_adapter_image: Told = None
+    ip_adapter_image_embeds: Told = None
+    control_image: Told = None
+    controlnet_conditioning_scale: Told = None
     skip_guidance_layers: Told = None
     skip_layer_guidance_scale: Told = None
     skip_layer_guidance_start: Told = None

@@ -54,7 +54,7 @@ A = TypeVar("A", bound=Asked)
 CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
 """Keywords with their defaults that are of a call and no part of what is asked."""
 
-_CONTROL = "no ControlNet is asked; its pipeline is taken for the text-to-image one of its family"
+_CONTROL = "the ControlNet is asked at every step, and follows control_image as strongly as said"
 _SIZES = "the sizes are told as they are"
 ELSEWHERE = {
     "aesthetic_score": "no refiner is run",
@@ -65,16 +65,13 @@ ELSEWHERE = {
     "cfg_truncation": "guidance is on in every step; lower guidance_scale",
     "control_guidance_end": _CONTROL,
     "control_guidance_start": _CONTROL,
-    "control_image": _CONTROL,
     "control_mask": _CONTROL,
     "control_mode": _CONTROL,
-    "controlnet_conditioning_scale": _CONTROL,
+    "guess_mode": _CONTROL,
     "crops_coords_top_left": _SIZES,
     "denoising_end": "a picture is painted to its end",
     "denoising_start": "strength says how much of the noise is put on the picture",
     "eta": 'give it to a method that has one, as method="ding" with fields={"eta": ...}',
-    "ip_adapter_image": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
-    "ip_adapter_image_embeds": "no picture can be a prompt; unload the IP-Adapter and say it in the prompt",
     "latents": "the noise is drawn by generator",
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
     "mu": "the shift of the times is worked out from the picture's size",
@@ -142,6 +139,12 @@ class Options(TypedDict, total=False):
         cross_attention_kwargs: what Stable Diffusion's and SDXL's attention layers are told, such as LoRA's scale.
         joint_attention_kwargs: the same, of SD 3 and FLUX.1.
         attention_kwargs: the same, of FLUX.2, Qwen-Image, HiDream and Wan.
+        ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
+            Stable Diffusion and SDXL.
+        ip_adapter_image_embeds: in place of it, as the pipeline makes them.
+        control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
+            one of Stable Diffusion's or SDXL's ControlNet classes. Without it the ControlNet is not asked.
+        controlnet_conditioning_scale: how strongly, 1 by default; one number, or one for each ControlNet.
         skip_guidance_layers: of SD 3.5: layers that are left out of what guidance moves away from.
         skip_layer_guidance_scale: likewise; 2.8 by default.
         skip_layer_guidance_start: likewise, share of the steps; .01 by default.
@@ -204,6 +207,10 @@ class Options(TypedDict, total=False):
     cross_attention_kwargs: Mapping[str, Any] | None
     joint_attention_kwargs: Mapping[str, Any] | None
     attention_kwargs: Mapping[str, Any] | None
+    ip_adapter_image: Any
+    ip_adapter_image_embeds: Tensor | Sequence[Tensor] | None
+    control_image: Any
+    controlnet_conditioning_scale: float | Sequence[float] | None
     skip_guidance_layers: Sequence[int] | None
     skip_layer_guidance_scale: float | None
     skip_layer_guidance_start: float | None

@@ -14,6 +14,7 @@ import torch
 
 import paintback as pb
 from paintback.images.regions import Box
+from paintback.methods.replacement import Replacement
 from paintback.models.diffusers import from_pipe
 from paintback.models.diffusers.flow import clock
 from paintback.painting.frames import choose_size
@@ -85,10 +86,12 @@ def latents_of(model, words, count=2):
     """A plain Euler run of ours, with nothing known, and the noise that it starts from."""
     denoiser = model.denoiser("a red fox", size=SIZE, **words)
     noise = torch.randn(count, *denoiser.shape, generator=torch.Generator().manual_seed(3))
-    result = pb.methods.get("replacement").sample(
-        denoiser, nothing_known(denoiser), STEPS, torch.Generator().manual_seed(3), num_samples=count
-    )
-    return result, noise
+
+    class FromNoise(Replacement):
+        def start(self, run):
+            return noise.clone()  # as the pipeline, also where its first level is below 1
+
+    return FromNoise().sample(denoiser, nothing_known(denoiser), STEPS, num_samples=count), noise
 
 
 def pack(name, pipe, x):
@@ -346,7 +349,8 @@ def contents(pipe):
     ]
     settings = {part: dict(module.config) for part, module in pipe.components.items() if hasattr(module, "config_name")}
     scheduler = {
-        key: value.tolist() if isinstance(value, torch.Tensor) else value for key, value in vars(pipe.scheduler).items()
+        key: value.tolist() if isinstance(value, torch.Tensor) else str(value) if isinstance(value, list) else value
+        for key, value in vars(pipe.scheduler).items()
     }
     return weights, copy.deepcopy((gradients, settings, scheduler, dict(pipe.config)))
 

@@ -973,12 +973,15 @@ def _chroma() -> Any:
         approximator_hidden_dim=32,
         approximator_layers=1,
     )
+    randomize(transformer, gain=1.5)
+    with torch.no_grad():
+        transformer.proj_out.weight.div_(2)  # the approximator's scales are not near 1 as those of a linear layer
     return ChromaPipeline(
         scheduler=_flow(shift=3.0),
         vae=_kl_flux(),
         text_encoder=_t5(32),
         tokenizer=_t5_tokenizer(),
-        transformer=randomize(transformer, gain=1.5),
+        transformer=transformer,
     )
 
 
@@ -999,7 +1002,7 @@ def _aura_flow() -> Any:
         tokenizer=_t5_tokenizer(),
         text_encoder=_t5(multilingual=True),
         vae=_kl_xl(),
-        transformer=randomize(transformer, gain=1.5),
+        transformer=randomize(transformer, gain=3.0),
         scheduler=_flow(shift=1.73),
     )
 
@@ -1041,7 +1044,7 @@ def _lumina2() -> Any:
         cap_feat_dim=32,
     )
     return Lumina2Pipeline(
-        transformer=randomize(transformer, gain=1.5),
+        transformer=randomize(transformer, gain=2.5),
         scheduler=_flow(shift=6.0),
         vae=_kl_flux(),
         text_encoder=_gemma(),
@@ -1069,6 +1072,65 @@ def _sana() -> Any:
         transformer=randomize(transformer, gain=1.5),
         scheduler=DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0),
     )
+
+
+# Beside a pipeline --------------------------------------------------------------------------------------------------
+
+
+def with_controlnet(pipe: Any) -> Any:
+    """A ControlNet pipeline of the parts of a Stable Diffusion or SDXL one."""
+    import diffusers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
+        randomize(net, gain=1.5).eval().requires_grad_(False)
+    if "XL" in type(pipe).__name__:
+        made = diffusers.StableDiffusionXLControlNetPipeline(**pipe.components, controlnet=net, add_watermarker=False)
+    else:
+        made = diffusers.StableDiffusionControlNetPipeline(
+            **pipe.components, controlnet=net, requires_safety_checker=False
+        )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def with_ip_adapter(pipe: Any) -> Any:
+    """The Stable Diffusion or SDXL pipeline itself, with an IP-Adapter in its U-Net and what encodes its pictures."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            projection_dim=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+        )
+        encoder = CLIPVisionModelWithProjection(config).eval().requires_grad_(False)
+        width = pipe.unet.config.cross_attention_dim
+        weights: dict[str, Tensor] = {}
+        for number, key in enumerate(key for key in pipe.unet.attn_processors if "attn2" in key):
+            attention = pipe.unet.get_submodule(key.removesuffix(".processor"))
+            for part in ("k", "v"):
+                drawn = torch.randn(attention.inner_dim, width) / math.sqrt(width)
+                weights[f"{2 * number + 1}.to_{part}_ip.weight"] = drawn
+        proj = {
+            "proj.weight": torch.randn(4 * width, 24) / math.sqrt(24),
+            "proj.bias": torch.zeros(4 * width),
+            "norm.weight": torch.ones(width),
+            "norm.bias": torch.zeros(width),
+        }
+    pipe.register_modules(
+        image_encoder=encoder,
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    )
+    pipe.unet._load_ip_adapter_weights([{"ip_adapter": weights, "image_proj": proj}])
+    pipe.unet.requires_grad_(False)
+    return pipe
 
 
 BUILDERS: dict[str, Callable[[], Any]] = {

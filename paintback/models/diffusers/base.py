@@ -19,6 +19,7 @@ from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix
 from paintback.models.diffusers.codecs import VaeCodec
 from paintback.models.diffusers.pipes import OfPipe, encoders_state
 from paintback.models.diffusers.refusals import check_told, check_widths
+from paintback.models.diffusers.shown import cut
 from paintback.models.latent import LatentCodec, LatentModel
 from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
 
@@ -173,6 +174,7 @@ class PipelineDenoiser(Denoiser):
 
     Attributes:
         rescale: diffusers' guidance_rescale.
+        controls: (1, 3, H, W) in [0, 1], what a ControlNet follows, of all of the picture that is painted in.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class PipelineDenoiser(Denoiser):
         self.model, self.size, self.codec, self.shape = model, size, model.codec, model.codec.shape(size)
         self.conditional, self.unconditional, self.guidance_scale = conditional, unconditional, guidance_scale
         self.rescale = 0.0
+        self.controls: list[Tensor] = []
         self.condition = None if conditional is None else conditional.embeds
         self.step_distilled = model.step_distilled
 
@@ -223,6 +226,27 @@ class PipelineDenoiser(Denoiser):
         with self.model.cache(branch):
             return self.model.run(x, time, condition, self.size).to(x.dtype)
 
+    def tell(self, extras: Mapping[str, Tensor], *, conditional: bool) -> None:
+        """Adds to what the network is told under the prompt, or under the negative one if there is any."""
+        name = "conditional" if conditional else "unconditional"
+        own = getattr(self, name)
+        if own is not None:
+            setattr(self, name, replace(own, extras={**own.extras, **extras}))
+
+    def placed(
+        self, boxes: Sequence[tuple[int, int, int, int]], shapes: Sequence[tuple[int, int]], factor: int
+    ) -> PipelineDenoiser:
+        if not self.controls:
+            return self
+        other = copy.copy(self)
+        places = list(dict.fromkeys(zip(boxes, shapes, strict=True)))
+        places = places if len(places) == 1 else list(zip(boxes, shapes, strict=True))
+        for number, picture in enumerate(self.controls):
+            seen = torch.cat([cut(picture, box, shape, self.size[-2:]) for box, shape in places])
+            for conditional in (True, False):
+                other.tell({f"control_{number}": seen}, conditional=conditional)
+        return other
+
     def modules(self) -> list[torch.nn.Module]:
         return self.model.networks()
 
@@ -256,6 +280,7 @@ class PipelineModel(LatentModel, OfPipe):
         attention: the keyword that its attention layers are told by, as the pipeline and as the network call it.
         rescales: whether it knows guidance_rescale.
         keywords: what its call takes beside the text, its embeddings and the guidance scale.
+        shown: those of `keywords` that are prompts too: with them there is guidance without a text.
         embeds: what stands for the text, by the pipeline's names; those of a negative prompt have "negative_" before.
         alone: whether the first of `embeds` does without the others.
         takes_negative: whether there is a negative prompt.
@@ -269,6 +294,7 @@ class PipelineModel(LatentModel, OfPipe):
     attention: ClassVar[tuple[str, str] | None] = None
     rescales: ClassVar[bool] = False
     keywords: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[tuple[str, ...]] = ()
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     alone: ClassVar[bool] = False
     takes_negative: ClassVar[bool] = True
@@ -460,10 +486,11 @@ class PipelineModel(LatentModel, OfPipe):
         size = size or (self.training_size, self.training_size)
         given = {name: value for name, value in embeddings.items() if value is not None}
         own = {name: given.pop(name, None) for name in self.keywords}
-        check_told(self.name, self.network, prompt, negative_prompt, given)
+        shown = [name for name in self.shown if own[name] is not None]
+        check_told(self.name, self.network, prompt, negative_prompt, given, shown=shown, takes=self.shown)
         scale, told = self.scales(negative_prompt, guidance_scale, {**own, **given})
         rescale, attention = self._settings(given)
-        guided = scale > 1 and (prompt is not None or negative_prompt is not None or bool(given))
+        guided = scale > 1 and (prompt is not None or negative_prompt is not None or bool(given) or bool(shown))
         both = self._encode(prompt or "", negative_prompt, guided, given)
         check_widths(self.name, self.network, given)
         at = [None if one is None else replace(self.at_size(one, size), options=attention) for one in both]

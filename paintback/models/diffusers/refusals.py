@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,12 +10,19 @@ from torch import Tensor
 __all__ = ["check_told", "check_widths"]
 
 # how the configs of networks call the width of the text, and of its pooled vector
-WIDTHS = ("cross_attention_dim", "joint_attention_dim", "text_dim", "cap_feat_dim")
+WIDTHS = ("caption_channels", "cross_attention_dim", "joint_attention_dim", "text_dim", "cap_feat_dim")
 POOLED = "pooled_projection_dim"
 
 
 def check_told(
-    name: str, network: Any, prompt: str | None, negative_prompt: str | None, embeddings: Mapping[str, Any]
+    name: str,
+    network: Any,
+    prompt: str | None,
+    negative_prompt: str | None,
+    embeddings: Mapping[str, Any],
+    *,
+    shown: Sequence[str] = (),
+    takes: Sequence[str] = (),
 ) -> None:
     """Holds what a model is told against what its network reads.
 
@@ -25,20 +32,28 @@ def check_told(
         prompt: text.
         negative_prompt: text.
         embeddings: those that were given, by the pipeline's names.
+        shown: the pictures beside the prompt that were given, likewise.
+        takes: those that could be.
 
     Raises:
-        ValueError: for a text beside its embeddings, or a network with an IP-Adapter.
+        ValueError: for a text beside its embeddings, or an IP-Adapter without its picture, or the other way round.
     """
     for text, key in ((prompt, "prompt_embeds"), (negative_prompt, "negative_prompt_embeds")):
         if text and key in embeddings:
             given = key.removesuffix("_embeds")
             raise ValueError(f"Got {given} and {key}, which say the same in two ways; leave one of them out.")
-    for part in ("encoder_hid_proj", "image_proj"):
-        if "IPAdapter" in type(getattr(network, part, None)).__name__:
-            raise ValueError(
-                f"The pipeline of {name!r} has an IP-Adapter, which asks for a picture beside the prompt, and none can "
-                "be given here; call pipe.unload_ip_adapter() first."
-            )
+    parts = ("encoder_hid_proj", "image_proj")
+    adapted = any("IPAdapter" in type(getattr(network, part, None)).__name__ for part in parts)
+    if shown and not adapted:
+        raise ValueError(f"Got {shown[0]}, and {name!r} has no IP-Adapter; call pipe.load_ip_adapter(...) first.")
+    if len(shown) > 1:
+        raise ValueError(f"Got {' and '.join(shown)}, which say the same in two ways; leave one of them out.")
+    if adapted and not shown:
+        way = f"; give {' or '.join(takes)}, or" if takes else ", and none can be given here;"
+        raise ValueError(
+            f"The pipeline of {name!r} has an IP-Adapter, which asks for a picture beside the prompt{way} call "
+            "pipe.unload_ip_adapter() first."
+        )
 
 
 def check_widths(name: str, network: Any, embeddings: Mapping[str, Any]) -> None:

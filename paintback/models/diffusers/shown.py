@@ -1,0 +1,68 @@
+"""Pictures that a pipeline is shown beside the prompt: IP-Adapter's, and those of a ControlNet.
+
+References: Ye et al. 2023 (IP-Adapter, arXiv:2308.06721), Zhang et al. 2023 (ControlNet, arXiv:2302.05543).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paintback.images.picture import read_picture
+
+__all__ = ["CONTROL", "PROMPTS", "as_tensor", "cut", "image_prompts", "numbered"]
+
+PROMPTS = ("ip_adapter_image", "ip_adapter_image_embeds")
+CONTROL = ("control_image", "controlnet_conditioning_scale")
+PADDED = 8  # sides are multiples of this; a crop that lacks less was padded, not scaled
+
+
+def as_tensor(picture: Any) -> Tensor:
+    """(1, 3, H, W) in [0, 1] of a picture of any kind that is taken for one to paint in."""
+    if isinstance(picture, Tensor):
+        return picture.float() if picture.ndim == 4 else picture[None].float()
+    unit = torch.from_numpy(read_picture(picture).to_unit()).permute(2, 0, 1)[None]
+    return (unit.expand(-1, 3, -1, -1).float() + 1) / 2
+
+
+def cut(picture: Tensor, box: tuple[int, int, int, int], shape: tuple[int, int], size: Sequence[int]) -> Tensor:
+    """What a control picture says of a crop, at the size that the crop is painted at.
+
+    Args:
+        picture: (1, 3, H, W) in [0, 1], of all of the picture that is painted in.
+        box: (top, left, bottom, right) of the crop; beyond the border the picture's edge goes on.
+        shape: (H, W) of the picture that is painted in.
+        size: (h, w) before the model.
+    """
+    if picture.shape[-2:] != shape:
+        picture = F.interpolate(picture, shape, mode="bilinear", antialias=True)
+    top, left, bottom, right = box
+    rows = torch.arange(top, bottom, device=picture.device).clamp(0, shape[0] - 1)
+    columns = torch.arange(left, right, device=picture.device).clamp(0, shape[1] - 1)
+    part = picture[..., rows[:, None], columns]
+    more = [own - side for own, side in zip(size, part.shape[-2:], strict=True)]
+    if all(0 <= one < PADDED for one in more):  # as a crop that is painted at its own size is
+        return F.pad(part, (0, more[1], 0, more[0]), mode="replicate")
+    return F.interpolate(part, tuple(size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def numbered(extras: dict[str, Tensor], name: str) -> list[Tensor]:
+    """Takes `name_0`, `name_1`, ... out of what a condition holds besides."""
+    found: list[Tensor] = []
+    while f"{name}_{len(found)}" in extras:
+        found.append(extras.pop(f"{name}_{len(found)}"))
+    return found
+
+
+def image_prompts(pipe: Any, own: Mapping[str, Any], device: Any, *, guided: bool) -> list[Tensor]:
+    """The embeddings of an IP-Adapter's pictures, by the pipeline: under guidance the negative ones first."""
+    pictures, embeds = (own[name] for name in PROMPTS)
+    if embeds is not None and not isinstance(embeds, list):
+        embeds = [embeds]
+    with torch.no_grad():
+        found: list[Tensor] = pipe.prepare_ip_adapter_image_embeds(pictures, embeds, device, 1, guided)
+    return found

@@ -1,0 +1,163 @@
+"""What each family of pipelines has, found by running it at tiny size: `python -m tests.models.features`.
+
+Writes docs/data/features.json, of which docs/generate.py makes the table in docs/models/families.md;
+`test_features.py` runs every cell again. A cell is "yes", or the sentence with which the feature is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import paintback as pb
+from paintback.models.diffusers import FAMILIES, from_pipe
+from paintback.models.diffusers.families import rebuilt, sibling
+from paintback.tasks.checks import check_gradients, prepare_network
+from paintback.tasks.options import from_python
+from tests.models import tiny_pipelines as tiny
+
+DATA = Path(__file__).parents[2] / "docs" / "data" / "features.json"
+NAMES = (
+    *("sd15", "sdxl", "sd3", "flux_dev", "flux2_klein", "qwen_image", "z_image", "hidream"),
+    *("chroma", "aura_flow", "pixart_sigma", "lumina2", "sana", "wan"),
+)
+
+
+def look(pipe: Any, **words: Any) -> Any:
+    """One evaluation under a prompt and what is given beside it."""
+    model: Any = from_pipe(pipe)
+    size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
+    denoiser = model.denoiser("a red fox", size=size, **words)
+    seen = denoiser(torch.zeros(1, *denoiser.shape), 0.5)
+    assert bool(seen.x0.isfinite().all())
+    return seen
+
+
+def keyword(name: str, value: Any) -> Callable[[Any], None]:
+    """A keyword of the call that reaches the model."""
+    return lambda pipe: look(pipe, **{name: value})
+
+
+def control(pipe: Any) -> None:
+    has = hasattr(pipe, "unet")
+    look(tiny.with_controlnet(pipe) if has else pipe, control_image=torch.zeros(1, 3, 64, 64))
+
+
+def image_prompt(pipe: Any) -> None:
+    if not hasattr(pipe, "unet"):
+        look(pipe, ip_adapter_image_embeds=[torch.zeros(2, 1, 24)])
+        return
+    own = type(pipe)(**pipe.components, **EXTRA.get(type(pipe).__name__, {}))
+    own.unet = copy.deepcopy(pipe.unet)
+    look(tiny.with_ip_adapter(own), ip_adapter_image_embeds=[torch.zeros(2, 1, 24)])
+
+
+EXTRA = {"StableDiffusionPipeline": {"requires_safety_checker": False}}
+
+
+def asked(name: str) -> Callable[[Any], None]:
+    """A keyword of diffusers that the Inpainter refuses, with what to do."""
+
+    def run(pipe: Any) -> None:
+        from paintback.painting.request import Request
+
+        from_python({name: 1}, Request)
+
+    return run
+
+
+def attention(pipe: Any) -> None:
+    told = from_pipe(pipe).attention
+    if told is None:
+        raise ValueError("its pipeline has no such keyword for the network")
+    look(pipe, **{told[0]: {}})
+
+
+def class_of_another_task(pipe: Any) -> None:
+    import diffusers
+
+    own = type(pipe).__name__
+    others = [name for name in dir(diffusers) if name not in FAMILIES and sibling(name) == own and name != own]
+    if not others:
+        raise ValueError("diffusers has none")
+    assert type(from_pipe(rebuilt(pipe, getattr(diffusers, sorted(others, key=len)[0])))) is type(from_pipe(pipe))
+
+
+def gradients(pipe: Any) -> None:
+    model: Any = from_pipe(pipe)
+    size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
+    denoiser = model.denoiser("a red fox", size=size)
+    hidden = torch.zeros(denoiser.shape, dtype=torch.bool)
+    run = pb.methods.get("dps").open(denoiser, pb.Observation(torch.zeros(denoiser.shape), hidden), 2)
+    x = torch.zeros(1, *denoiser.shape)
+    _, vjp = run.linearise(x, run.times[0])
+    assert bool(vjp(x + 1).abs().sum() > 0)
+
+
+def checkpointing(pipe: Any) -> None:
+    prepare_network(from_pipe(pipe), channels_last=False, compile=False, gradient_checkpointing=True)
+
+
+def sequential(pipe: Any) -> None:
+    part = next(from_pipe(pipe).network.children())
+    part._hf_hook = type("Hook", (), {"offload": True})()
+    try:
+        check_gradients(from_pipe(pipe), pb.methods.get("dps"))
+    finally:
+        del part._hf_hook
+
+
+def cast_later(pipe: Any) -> None:
+    model = from_pipe(pipe)
+    before = model.dtype
+    model.network.to(torch.bfloat16)
+    try:
+        assert model.dtype == torch.bfloat16
+        look(pipe)
+    finally:
+        model.network.to(before)
+
+
+FEATURES: dict[str, Callable[[Any], Any]] = {
+    "a prompt": look,
+    "`prompt_2`": keyword("prompt_2", "a stone"),
+    "`clip_skip`": keyword("clip_skip", 1),
+    "`max_sequence_length`": keyword("max_sequence_length", 64),
+    "`guidance_rescale`": keyword("guidance_rescale", 0.5),
+    "keywords of attention": attention,
+    "`skip_guidance_layers`": keyword("skip_guidance_layers", [0]),
+    "classes for other tasks": class_of_another_task,
+    "gradients": gradients,
+    "gradient checkpointing": checkpointing,
+    "gradients, sequential offloading": sequential,
+    "cast after `from_pipe`": cast_later,
+    "`ip_adapter_image`": image_prompt,
+    "`control_image`": control,
+    "reference pictures": asked("reference_images"),
+}
+
+
+def cell(pipe: Any, feature: str) -> str:
+    """A cell: "yes", or the sentence."""
+    try:
+        FEATURES[feature](pipe)
+    except ValueError as error:
+        said = re.sub(r"The model '[^']*'", "It", str(error)).strip()
+        return re.sub(r"; valid are .*", ".", said)  # that list is as long as the family takes embeddings
+    return "yes"
+
+
+def column(name: str) -> dict[str, str]:
+    """All cells of a family."""
+    pipe = tiny.build(name)
+    return {feature: cell(pipe, feature) for feature in FEATURES}
+
+
+if __name__ == "__main__":
+    DATA.write_text(json.dumps({name: column(name) for name in NAMES}, indent=1) + "\n", encoding="utf-8")
