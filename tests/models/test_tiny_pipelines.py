@@ -127,8 +127,9 @@ def test_the_denoiser_depends_on_all_it_is_given(name: str) -> None:
     conditions = [key for key in CONDITIONS if named.get(key) is not None]
     if name == "pixart_sigma":
         conditions.remove("added_cond_kwargs")  # a size, which this network does not ask for
+    least = 0.02 if name == "aura_flow" else 0.05  # most of its 256 words are padding, which is zero
     for key in conditions:
-        assert change(**{key: other[key]}) > 0.05, key
+        assert change(**{key: other[key]}) > least, key
     if not conditions:
         assert name == "z_image"
         assert change(*positional[:2], other_positional[2]) > 0.05
