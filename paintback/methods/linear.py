@@ -37,6 +37,7 @@ __all__ = [
     "conditioned",
     "conjugate_gradient",
     "correction",
+    "damped",
     "decoded",
     "descend",
     "first_picture",
@@ -305,13 +306,56 @@ def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     Returns:
         u, and W u.
     """
+    basis, moved, images = _krylov(apply, b, iterations)
+    return _combined(_least_squares(_columns(moved), b), basis, images)
+
+
+def damped(apply: Apply, ground: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Solves M u = b, M = A V A^T, for a V that ought to be a covariance; what it is short of that damps it.
+
+    Over an orthonormal basis Q of the Krylov space the products made give H = Q^T M Q, every sample's own. A
+    covariance's is symmetric and not negative. A network's Jacobian is neither, and how far from it is measured:
+
+        d = |H - H^T| / 2 + max(0, - the smallest eigenvalue of (H + H^T) / 2)
+
+    in the spectral norm. V + d I then takes the place of V: c = (H + H^T) / 2 + d I, y = c^-1 Q^T b, u = Q y, which are
+    conjugate gradients where d is 0. No residual b - (M + d A A^T) u is larger than b: where that y's would be, the y
+    of the smallest one (GMRES's) takes its place. An exact denoiser has d = 0, to rounding, and nothing is added.
+
+    Args:
+        apply: p -> (M p, W p), as for `conjugate_gradient`; W = V A^T.
+        ground: p -> (A A^T p, A^T p), the same for V = I, without an evaluation.
+        b: (B, ...).
+        iterations: applications of M.
+
+    Returns:
+        u, and (V + d I) A^T u.
+    """
+    basis, moved, images = _krylov(apply, b, iterations)
+    q, m = _columns(basis), _columns(moved)
+    h = q.mT @ m
+    symmetric = (h + h.mT) / 2
+    d = torch.linalg.matrix_norm((h - h.mT) / 2, 2) - torch.linalg.eigvalsh(symmetric)[:, 0].clamp(max=0)
+    more = [ground(v) for v in basis]
+    m = m + d[:, None, None] * _columns([seen for seen, _ in more])
+    images = [w + d.to(w).reshape(-1, *[1] * (w.ndim - 1)) * v for w, (_, v) in zip(images, more, strict=True)]
+    right = b.flatten(1).double()[..., None]
+    curved = symmetric + d[:, None, None] * torch.eye(iterations, dtype=d.dtype, device=d.device)
+    weights = (torch.linalg.pinv(curved, hermitian=True) @ (q.mT @ right))[..., 0]
+    rises = ~((right - m @ weights[..., None]).flatten(1).norm(dim=1) <= right.flatten(1).norm(dim=1))
+    weights = torch.where(rises[:, None], _least_squares(m, b), weights)
+    return _combined(weights, basis, images)
+
+
+def _krylov(apply: Apply, b: Tensor, iterations: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """An orthonormal basis of the Krylov space, and M and W of it; 0 where the space has ended."""
     basis: list[Tensor] = []
     images: list[Tensor] = []
     moved: list[Tensor] = []
     v = b
     for _ in range(iterations):
         for other in basis + basis:  # twice is enough (Kahan and Parlett)
-            v = v - (v * other).flatten(1).sum(1).reshape(sizes(v).shape) * other
+            v = v - _dot(v, other) * other
         size, scale = sizes(v), sizes(moved[-1] if moved else b)
         kept = size > 1e-5 * scale
         v = torch.where(kept, v / torch.where(kept, size, torch.ones_like(size)), 0.0)
@@ -320,14 +364,28 @@ def gmres(apply: Apply, b: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
         moved.append(m_v)
         images.append(w_v)
         v = m_v
-    # least squares over the images of the basis; columns of 0 (breakdown) get no weight
-    columns = torch.stack([m.flatten(1) for m in moved], dim=2).double()
-    weights = (torch.linalg.pinv(columns, rtol=10 * torch.finfo(b.dtype).eps) @ b.flatten(1).double()[..., None]).to(b)[
-        ..., 0
-    ]
-    parts = [(weights[:, k], basis[k], images[k]) for k in range(iterations)]
-    u = sum((w.reshape(sizes(e).shape) * e for w, e, _ in parts), torch.zeros_like(b))
-    image = sum((w.reshape(sizes(i).shape) * i for w, _, i in parts), torch.zeros_like(images[0]))
+    return basis, moved, images
+
+
+def _columns(vectors: list[Tensor]) -> Tensor:
+    """(B, d, k) float64."""
+    return torch.stack([v.flatten(1) for v in vectors], dim=2).double()
+
+
+def _least_squares(columns: Tensor, b: Tensor) -> Tensor:
+    """(B, k) the weights of the columns whose sum is nearest to b; columns of 0 (breakdown) get none."""
+    rtol = 10 * torch.finfo(b.dtype).eps
+    weights: Tensor = (torch.linalg.pinv(columns, rtol=rtol) @ b.flatten(1).to(columns)[..., None])[..., 0]
+    return weights
+
+
+def _combined(weights: Tensor, basis: list[Tensor], images: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """U = Q y and W u."""
+    parts = weights.to(basis[0]).unbind(1)
+    u, image = (
+        torch.stack([w.reshape(-1, *[1] * (v.ndim - 1)) * v for w, v in zip(parts, vectors, strict=True)]).sum(0)
+        for vectors in (basis, images)
+    )
     return u, image
 
 

@@ -19,7 +19,14 @@ from paintback.methods.dps import Dps
 from paintback.methods.fcs import Fcs
 from paintback.methods.gradpaint import GradPaint
 from paintback.methods.ldps import Ldps
-from paintback.methods.linear import conjugate_gradient, decoded, gmres, picture_observation, restarted_gradient
+from paintback.methods.linear import (
+    conjugate_gradient,
+    damped,
+    decoded,
+    gmres,
+    picture_observation,
+    restarted_gradient,
+)
 from paintback.methods.mcg import Mcg
 from paintback.methods.mmps import Mmps
 from paintback.methods.p2l import P2l
@@ -568,6 +575,40 @@ def test_no_solver_grows_whatever_the_matrix_is(seed: int) -> None:
                 torch.testing.assert_close((alone @ own[..., None])[..., 0], (matrix @ u[..., None])[k : k + 1, :, 0])
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_damping_is_what_was_measured(seed: int) -> None:
+    """0 for a covariance; else as much as it lacks, so that nothing grows; every sample for itself."""
+    pick = torch.Generator().manual_seed(seed)
+    size = int(torch.randint(2, 12, (1,), generator=pick))
+    matrix = torch.randn(5, size, size, generator=pick, dtype=torch.float64)
+    matrix[0] = matrix[0] @ matrix[0].T  # a covariance
+    matrix[1] = matrix[1] + matrix[1].T  # no rotation, negative curvature
+    matrix[2] = matrix[2] - matrix[2].T  # rotation and nothing else
+    matrix[4] = 0
+    b = torch.randn(5, size, generator=pick, dtype=torch.float64) * torch.tensor([[1.0], [1e-4], [1e3], [1.0], [1.0]])
+
+    def solve(rows: slice, iterations: int) -> tuple[Tensor, Tensor]:
+        own = matrix[rows]
+        return damped(lambda p: ((own @ p[..., None])[..., 0],) * 2, lambda p: (p, p), b[rows], iterations)
+
+    for iterations in range(1, size + 3):
+        u, image = solve(slice(None), iterations)
+        assert u.isfinite().all()
+        added = image - (matrix @ u[..., None])[..., 0]  # d u: the map that was given is M itself
+        d = (added * u).sum(1) / u.square().sum(1).clamp(min=1e-300)
+        torch.testing.assert_close(added, d[:, None] * u, atol=1e-9, rtol=1e-9)
+        assert ((b - image).norm(dim=1) <= b.norm(dim=1) * (1 + 1e-9)).all()
+        largest = torch.linalg.matrix_norm(matrix, 2)
+        assert (d >= -1e-9 * largest).all() and (d <= 2 * largest + 1e-9).all()
+        assert abs(d[0]) <= 1e-9 * largest[0]
+        for k in range(5):
+            torch.testing.assert_close(solve(slice(k, k + 1), iterations)[1][0], image[k], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(image[0], b[0], atol=1e-5, rtol=1e-5)  # solved
+    if size > 2:
+        skew = torch.linalg.matrix_norm(matrix[2], 2)
+        assert 0.1 * skew < d[2] <= skew * (1 + 1e-9)
+
+
 class Rough(Denoiser):
     """A network whose Jacobian is no covariance: rotations and a random matrix beside a weak denoiser."""
 
@@ -585,7 +626,7 @@ class Rough(Denoiser):
 @pytest.mark.parametrize(
     "fields",
     [("mmps", {"iterations": k, "solver": solver}) for k in (1, 2, 4) for solver in ("cg", "gmres")]
-    + [("fmm", {"iterations": k, "damping": damping}) for k in (1, 2, 4) for damping in (0.0, 0.03)],
+    + [("fmm", {"iterations": k, "damping": damping}) for k in (1, 2, 4) for damping in (None, 0.0, 0.03)],
     ids=str,
 )
 def test_a_jacobian_that_is_no_covariance_does_no_harm(fields: tuple[str, dict[str, Any]], seed: int) -> None:
