@@ -35,6 +35,7 @@ DATA = DOCS / "data" / "posterior.json"
 PART = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<foot><!-- end -->)", re.DOTALL)
 BESIDE = re.compile(r"<!-- beside\n(.*?)-->", re.DOTALL)
 COSTS = (10, 20, 50, 100)
+COMMON = ("coordinates", "times")  # the fields of every method
 FAMILIES = DOCS / "models" / "families.md"
 # the columns of its table, and what tests/models/tiny_pipelines.py calls them
 COLUMNS = {
@@ -62,8 +63,10 @@ sys.path.insert(0, str(ROOT))
 
 from paintback import methods  # noqa: E402 - the path comes first
 from paintback.cli import fields  # noqa: E402
+from paintback.methods.base import FAMILIES as FAMILIES_OF_METHODS  # noqa: E402
 from paintback.methods.base import Method  # noqa: E402
 from paintback.painting.request import Asked, LayersRequest, Option, Request, SuperresRequest, options  # noqa: E402
+from research import gallery  # noqa: E402
 
 REQUESTS: dict[str, type[Asked]] = {"inpaint": Request, "superres": SuperresRequest, "layers": LayersRequest}
 
@@ -92,7 +95,11 @@ def split(kind: type[Method]) -> tuple[str, list[str], list[str], str]:
     for paragraph in rest:
         found = re.search(r"\bCost of N\w* intervals", paragraph)
         remarks.append(paragraph[: found.start()].rstrip() if found else paragraph)
-        cost = paragraph[found.start() :] if found else cost
+        if found:  # the rest of the paragraph is a remark
+            cost, _, more = " ".join(paragraph[found.start() :].split()).partition(". ")
+            cost = cost.rstrip(".") + "."
+            if more:
+                remarks.append(f"Of the cost: {more}")
     if not cost:
         raise ValueError(f"the docstring of {source(kind).name} has no sentence 'Cost of N intervals: ...'.")
     equations = []
@@ -106,7 +113,7 @@ def split(kind: type[Method]) -> tuple[str, list[str], list[str], str]:
         remarks[:0] = ["\n".join(lines[last:])] if lines[last:] else []
     if equations and remarks and remarks[0][:1].islower():
         equations.append(remarks.pop(0))
-    return reference, equations, [remark for remark in remarks if remark], " ".join(cost.split())
+    return reference, equations, [remark for remark in remarks if remark], cost
 
 
 def formulas(paragraph: str) -> list[int]:
@@ -190,25 +197,43 @@ def gradients(kind: type[Method]) -> str:
 
 
 def equation(kind: type[Method], page: str) -> str:
-    """The update rule of the docstring, as it stands there."""
-    found = split(kind)[1]
+    """The update rule of the docstring, as it stands there, up to what the page names as `until`."""
+    found = rule(kind, page)[0]
     if kind.__mro__[1] is not Method and not found:
         found = split(kind.__mro__[1])[1]
     return "```text\n" + "\n\n".join(found) + "\n```\n"
 
 
-def choices(kind: type[Method], page: str) -> str:
-    """The remarks of the docstring: what the paper leaves open, what is ours."""
-    return "\n\n".join(linked(prose(text)) for text in split(kind)[2]) + "\n"
+def rule(kind: type[Method], page: str) -> tuple[list[str], list[str]]:
+    """The equations of a docstring, and those of them that are of an option and stand with the choices."""
+    found, until = split(kind)[1], front(page).get("until")
+    cut = next((k for k, text in enumerate(found) if until and text.startswith(until)), len(found))
+    if until and cut == len(found):
+        raise ValueError(f"no paragraph of {source(kind).name} begins with {until!r}.")
+    return found[:cut], found[cut:]
+
+
+def choices() -> str:
+    """The remarks of every docstring: what the paper leaves open, what is ours."""
+    parts = []
+    for name, kind in methods.types().items():
+        optional = rule(kind, (PAGES / f"{name}.md").read_text(encoding="utf-8"))[1]
+        shown = ["```text\n" + "\n\n".join(optional) + "\n```"] if optional else []
+        said = "\n\n".join([*shown, *(linked(prose(text)) for text in split(kind)[2])])
+        parts.append(f"## {name}\n\n[{escape(kind.title.partition(':')[0])}](../methods/{name}.md).\n\n{said}\n")
+    return "\n".join(parts)
 
 
 def fieldtable(kind: type[Method], page: str) -> str:
     """Fields with defaults, ranges and help."""
     rows = ["| field | default | range | what it is |", "|---|---|---|---|"]
     for entry in fields.describe(kind):
+        if entry["name"] in COMMON:
+            continue
         default = "none" if entry["default"] is None else f"{entry['default']}".lower()
         rows.append(f"| `{entry['name']}` | `{default}` | {reach(entry)} | {entry['help']} |")
-    return "\n".join(rows) + f"\n\nThe same list: `paintback methods {kind.name}`.\n"
+    common = "`coordinates` and `times` are [fields of every method](index.md#fields-of-every-method)."
+    return ("\n".join(rows) if len(rows) > 2 else "No fields of its own.") + f"\n\n{common}\n"
 
 
 def reach(entry: dict[str, Any]) -> str:
@@ -233,8 +258,7 @@ def cost(kind: type[Method], page: str) -> str:
         "| evaluations | " + " | ".join(f"{method.evaluations(n)}" for n in COSTS) + " |",
         "| gradients (VJPs) | " + " | ".join(f"{method.vjps(n)}" for n in COSTS) + " |",
     ]
-    example = f"methods.get('{kind.name}').evaluations(20)"
-    return "\n".join(rows) + f"\n\nWith the defaults; the numbers are those of `{example}` and of `.vjps(20)`.\n"
+    return "\n".join(rows) + f"\n\n`pb.methods.get('{kind.name}').evaluations(20)` counts them.\n"
 
 
 def beside(kind: type[Method], page: str) -> str:
@@ -331,38 +355,31 @@ def measured(kind: type[Method], page: str) -> str:
             f"```sh\npaintback bench posterior --methods {kind.name} -o bench-out\n```\n"
         )
     assert data is not None
-    labels = sorted({row["label"] for row in rows}, key=lambda label: (label != kind.name, label))
+    labels = sorted({row["label"] for row in rows}, key=lambda label: (label != kind.name, label))[:1]
+    rows = [row for row in rows if row["label"] == labels[0]]
     steps = sorted({row["steps"] for row in rows})
     parts = [
-        "KL from the exact posterior in nats, ± its spread over seeds, then in brackets evaluations and, after a "
-        "slash, gradients. The problems are described on the page of [all measurements](../posterior.md).\n"
+        f"KL of `{labels[0]}` from the [exact posterior](../posterior.md) in nats; in brackets evaluations and, after "
+        "a slash, gradients.\n",
+        "| problem | " + " | ".join(f"N = {n}" for n in steps) + f" | observed entries @{steps[-1]} |",
+        "|---" * (len(steps) + 2) + "|",
     ]
-    for label in labels:
-        mine = [row for row in rows if row["label"] == label]
-        parts.append(f"`{label}`\n")
-        parts.append("| problem | " + " | ".join(f"N = {n}" for n in steps) + f" | observed entries @{steps[-1]} |")
-        parts.append("|---" * (len(steps) + 2) + "|")
-        for problem in dict.fromkeys(row["problem"] for row in mine):
-            at = {row["steps"]: row for row in mine if row["problem"] == problem}
-            end = at.get(steps[-1])
-            cells = [cell(at.get(n)) for n in steps]
-            cells.append("" if end is None else number(end["observed"]))
-            parts.append(f"| {problem} | " + " | ".join(cells) + " |")
-        parts.append("")
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        at = {row["steps"]: row for row in rows if row["problem"] == problem}
+        end = at.get(steps[-1])
+        cells = [cell(at.get(n)) for n in steps]
+        cells.append("" if end is None else number(end["observed"]))
+        parts.append(f"| {problem} | " + " | ".join(cells) + " |")
     protocol = data["protocol"]
-    parts.append(
-        f"{protocol['particles']} particles, {len(protocol['seeds'])} seeds, Paintback {protocol['paintback']}.\n"
-    )
-    return "\n".join(parts) + "\n" + command(labels, rows, protocol)
+    return "\n".join(parts) + f"\n\nPaintback {protocol['paintback']}:\n\n" + command(labels, rows, protocol)
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    """KL, its spread, its cost."""
+    """KL and its cost."""
     if row is None:
         return ""
-    spread = f" ± {number(row['kl_spread'])}" if row.get("kl_spread") is not None else ""
     price = f"{row['evaluations']:g}" + (f"/{row['vjps']:g}" if row["vjps"] else "")
-    return f"{number(row['kl'])}{spread} ({price})"
+    return f"{number(row['kl'])} ({price})"
 
 
 def number(value: float | None) -> str:
@@ -381,7 +398,6 @@ PARTS: dict[str, Callable[[type[Method], str], str]] = {
     "fields": fieldtable,
     "cost": cost,
     "measured": measured,
-    "choices": choices,
 }
 
 
@@ -393,26 +409,28 @@ def front(page: str) -> dict[str, str]:
 
 
 def index() -> str:
-    """The table of all methods."""
-    rows = ["| method | what it does | paper | gradients | operator | noisy observations | cost of N intervals |"]
-    rows.append("|---|---|---|---|---|---|---|")
-    for name, kind in methods.types().items():
-        page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
-        said = kind.title.partition(": ")[2]
-        price = summary(kind.evaluations)
-        more = "" if summary(kind.vjps) == "0" else f"; gradients {summary(kind.vjps)}"
-        operator = "yes" if kind.takes_operator else "no"
-        cells = (
-            f"[`{name}`]({name}.md)", escape(said), linked(escape(kind.paper)), "yes" if kind.needs_vjp else "no",
-            operator, front(page)["noise"], escape(price + more),
-        )  # fmt: skip
-        rows.append("| " + " | ".join(cells) + " |")
-    count = len(methods.names())
-    return (
-        f"{count} methods; `paintback methods` lists them, `paintback methods NAME` shows one.\n\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+    """The tables of all methods, family by family."""
+    head = "| method | what it does | paper | gradients | operator | noisy observations | cost of N intervals |"
+    parts = [f"{len(methods.names())} methods; `paintback methods` lists them, `paintback methods NAME` shows one.\n"]
+    for family, (title, line) in FAMILIES_OF_METHODS.items():
+        kinds = {name: kind for name, kind in methods.types().items() if kind.family == family}
+        rows = [indexed(name, kind) for name, kind in kinds.items()]
+        parts.append(f"### {title}\n\n{line}\n\n{head}\n|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def indexed(name: str, kind: type[Method]) -> str:
+    """A method's row."""
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    said = kind.title.partition(": ")[2]
+    price = summary(kind.evaluations)
+    more = "" if summary(kind.vjps) == "0" else f"; gradients {summary(kind.vjps)}"
+    operator = "yes" if kind.takes_operator else "no"
+    cells = (
+        f"[`{name}`]({name}.md)", escape(said), linked(escape(kind.paper)), "yes" if kind.needs_vjp else "no",
+        operator, front(page)["noise"], escape(price + more),
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
 
 
 def families() -> str:
@@ -523,6 +541,12 @@ def render(path: Path) -> str:
             body = index()
         elif name == "families":
             body = families()
+        elif name == "gallery":
+            body = gallery.page()
+        elif name == "byeye":
+            body = gallery.by_eye_page()
+        elif name == "choices":
+            body = choices()
         elif name == "requests":
             body = requesttable()
         elif name == "features":
@@ -543,7 +567,8 @@ def render(path: Path) -> str:
 def pages() -> list[Path]:
     """The pages with generated parts."""
     own = (PAGES / f"{name}.md" for name in methods.names())
-    return [*own, PAGES / "index.md", FAMILIES, DOCS / "cli.md", DOCS / "accepted.md"]
+    others = (PAGES / "index.md", DOCS / "results" / "choices.md", FAMILIES, DOCS / "cli.md", DOCS / "accepted.md")
+    return [*own, *others, DOCS / "gallery.md"]
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ def on_files(files: Any, config: Any) -> Any:
         card = WEIGHTS / f"{name}.md"
         text = card.read_text(encoding="utf-8") if card.exists() else f"# {name}\n\nThis model has no card yet.\n"
         files.append(File.generated(config, f"models/{name}-card.md", content=text))
+    credits = (WEIGHTS / "photo-credits.md").read_text(encoding="utf-8")
+    files.append(File.generated(config, "models/photo-credits.md", content=credits))
     files.append(File.generated(config, "figures/sheet.jpg", abs_src_path=str(ROOT / "examples" / "sheet.jpg")))
     return files
 

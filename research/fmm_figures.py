@@ -1,4 +1,4 @@
-"""The figures of docs/methods/fmm.md, and the numbers behind the first of them.
+"""The figures of docs/results/fmm.md, and the numbers behind the first of them.
 
     python -m research.fmm_figures     runs what docs/data/fmm-slope.json lacks, then draws both figures
 

@@ -1,4 +1,4 @@
-"""The search behind docs/methods/fmm.md: every method tuned alike on closed-form problems, at equal cost.
+"""The search behind docs/results/fmm.md: every method tuned alike on closed-form problems, at equal cost.
 
     python -m research.fmm_search                  makes what is missing, writes the data and the page's tables
     python -m research.fmm_search --only fmm,ding  only these methods; writes no table
@@ -41,7 +41,7 @@ from paintback.schedules import VP, Flow, Grid, log_snr
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DATA = DOCS / "data" / "fmm-search.json"
-PAGE = DOCS / "methods" / "fmm.md"
+PAGE = DOCS / "results" / "fmm.md"
 PROBLEMS = ("A", "B", "C", "D", "E", "F", "A-noisy", "E-noisy", "F-noisy")
 FIRST_C = "C first"  # on one instance with 500 particles; see the page for why it was made again
 BUDGETS = (10, 25, 50, 100)
@@ -356,7 +356,7 @@ def fill(page: Path, parts: dict[str, str]) -> None:
 
 def main() -> None:
     """Searches, then writes docs/data/fmm-search.json and the tables of the page."""
-    parser = argparse.ArgumentParser(description="The search behind docs/methods/fmm.md.")
+    parser = argparse.ArgumentParser(description="The search behind docs/results/fmm.md.")
     parser.add_argument("--out", type=Path, default=Path("fmm-search-out"), help="finished studies")
     parser.add_argument("--only", default="", help="methods, separated by commas; no data or tables are written")
     parser.add_argument("--problems", default="", help="problems, separated by commas; no data or tables are written")

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 import yaml
 from PIL import Image
 
+import paintback as pb
 from paintback import methods
+from paintback.methods.base import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -25,7 +28,8 @@ RUN = re.compile(
     r"<!-- run -->\n```python\n(?P<code>.*?)\n```(?:\n\n<!-- output -->\n```text\n(?P<output>.*?)\n```)?", re.DOTALL
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-SECTIONS = ("In words", "The equation", "Beside the code", "Fields", "Cost", "Measured", "When to use it", "Limits")
+SECTIONS = ("In words", "The equation", "Beside the code", "When to use it", "Cost", "Fields", "Limits", "Measured")
+LONGEST = 800  # words of a method's page, all that is seen: prose, code and tables
 
 
 def examples() -> Iterator[object]:
@@ -82,17 +86,70 @@ def test_every_method_has_a_page_in_the_navigation() -> None:
 
 def test_the_front_lists_every_method_in_its_family() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    kinds = methods.types()
+    wanted = {title.lower(): [name for name, kind in kinds.items() if kind.family == family]
+              for family, (title, _) in FAMILIES.items()}  # fmt: skip
     (tab,) = (entry["Methods"] for entry in nav if "Methods" in entry)
-    wanted = {name.lower(): [Path(page).stem for page in navigation(pages)]
-              for entry in tab if isinstance(entry, dict) for name, pages in entry.items()}  # fmt: skip
-    rows = re.findall(
-        r"^\| ([^|`]+) \| ([^|]*`[^|]*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    offered = {name.lower(): [Path(page).stem for page in navigation(pages)]
+               for entry in tab if isinstance(entry, dict) for name, pages in entry.items()}  # fmt: skip
+    assert offered == wanted
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|`]+) \| ([^|]*`[^|]*) \|$", readme, re.MULTILINE)
     listed = {family.lower(): re.findall(r"`(\w+)`", names) for family, names in rows if family.lower() in wanted}
     assert listed == wanted
     assert sorted(name for names in listed.values() for name in names) == methods.names()
-    front = (ROOT / "README.md").read_text(encoding="utf-8") + (DOCS / "index.md").read_text(encoding="utf-8")
+    front = readme + (DOCS / "index.md").read_text(encoding="utf-8")
     assert set(re.findall(r"(\d+) methods", front)) == {str(len(methods.names()))}
+
+
+def test_the_fronts_say_the_real_default() -> None:
+    """What the captions of the sheet say, held against the plans that are made for its pictures."""
+    from paintback.painting.layout import THIN
+    from paintback.painting.quality import THIN_DRAWS
+
+    inpainter = pb.Inpainter.from_pretrained("photo")
+    examples = ROOT / "paintback" / "examples"
+    for name in ("scratches", "text", "object"):
+        plan = inpainter.plan(str(examples / f"{name}.jpg"), str(examples / f"{name}-mask.png"))
+        thin = [(stage.steps, stage.repeats) for stage in plan.stages if stage.thin]
+        wide = [stage.steps for stage in plan.stages if not stage.thin]
+        assert wide[0] == 25 and set(thin) == (set() if name == "object" else {(9, THIN_DRAWS)})
+    assert (THIN, THIN_DRAWS) == (12, 4)
+    sampler = inpainter.model.sampler
+    assert (sampler.method, sampler.fields["delayed"], sampler.thin) == ("ding", True, "ddnm:eta=1.0")
+    said = (
+        "the model `photo` at quality `good`",
+        "delayed DING, 25 steps",
+        "at most 12 pixels across",
+        "nine steps",
+        "mean of four",
+    )
+    for front in (ROOT / "README.md", DOCS / "index.md"):
+        text = front.read_text(encoding="utf-8")
+        assert all(words in text for words in said) and "planned" not in text
+
+
+def test_the_gallery_is_whole_and_light(generator: ModuleType) -> None:
+    gallery = generator.gallery
+    figures = DOCS / "figures" / "gallery"
+    wanted = {f"{entry.name}.jpg" for entry in gallery.ENTRIES}
+    assert {path.name for path in figures.iterdir()} == wanted
+    assert sum(path.stat().st_size for path in figures.iterdir()) <= 400_000
+    assert len(gallery.ENTRIES) == 24 and sum(entry.fails for entry in gallery.ENTRIES) >= 4
+    assert all(entry.photo in gallery.CREDITS for entry in (*gallery.ENTRIES, *gallery.BY_EYE))
+    for name in gallery.compared():
+        method = methods.get(name)
+        steps = gallery.budgeted(name)
+        assert method.evaluations(steps) + method.vjps(steps) <= gallery.BUDGET or steps == 1
+
+
+def test_the_commands_of_the_gallery_are_understood(generator: ModuleType) -> None:
+    from paintback.cli.inpaint import inpaint
+
+    for entry in generator.gallery.ENTRIES:
+        words = shlex.split(entry.command)
+        assert words[:2] == ["paintback", "inpaint"]
+        inpaint.make_context("inpaint", words[2:])
 
 
 TASKS = {  # what a newcomer comes for: the page, and what its way there may be called
@@ -122,8 +179,20 @@ def test_a_newcomers_tasks_are_two_clicks_away(task: str, front: str) -> None:
 def test_page_is_complete(name: str) -> None:
     text = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)", text, re.MULTILINE)
-    assert [heading for heading in headings if heading in SECTIONS] == list(SECTIONS)
-    assert re.match(r"---\nnoise: .+\n---\n# ", text)
+    assert headings == list(SECTIONS)
+    assert re.match(r"---\nnoise: .+\n(?:until: .+\n)?---\n# ", text)
+    assert words(text) <= LONGEST
+
+
+def words(page: str) -> int:
+    """The words that a reader sees: without front matter, comments, tags and addresses, with code and tables."""
+    for hidden in (r"\A---\n.*?\n---\n", r"<!--.*?-->", r"</?(?:table|t[rdh]|pre|code)\b[^>]*>", r"\]\([^)]*\)"):
+        page = re.sub(hidden, " ", page, flags=re.DOTALL)
+    return sum(bool(re.search(r"\w", word)) for word in page.split())
+
+
+def test_words_are_counted_as_they_are_seen() -> None:
+    assert words("---\nnoise: no\n---\n# One\n<!-- no\nno -->two [three](no.md)\n| 4 | <pre>five = 6</pre> |") == 6
 
 
 @pytest.mark.parametrize("name", [*methods.names(), "index"])
@@ -157,9 +226,9 @@ def test_measurements_become_a_table(generator: ModuleType, monkeypatch: pytest.
     data = {"protocol": protocol, "rows": [{**row, **cost}, {**other, **cost}]}
     monkeypatch.setattr(generator, "measurements", lambda: data)
     text = generator.measured(methods.types()["ding"], "")
-    assert "| A | 0.23 (19) |  |  |" in text
-    assert "| A |  | 0.004 ± 0.001 (19) | 0.0123 |" in text
-    assert "--methods ding,ding:eta=sqrt --problems A --steps 10,20" in text
+    assert "| A | 0.23 (19) | 0.0123 |" in text
+    assert "ding:eta=sqrt" not in text  # one table a page: the rest is on the page of all measurements
+    assert "--methods ding --problems A --steps 10 " in text
     assert "--particles 4000 --seeds 2 --schedule vp --grid log_snr" in text
     assert "bench posterior --methods ddnm" in generator.measured(methods.types()["ddnm"], "")
 
