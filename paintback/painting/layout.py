@@ -86,7 +86,7 @@ class Policy:
     multiple: int = 8
     margin: int = 12
     thin_from: float = 0.5
-    fast_from: float = 5.0
+    fast_from: float = 1.0
     batch_pixels: int = 2**21
     detail_from: float = 1.0
 
