@@ -46,6 +46,7 @@ COLUMNS = {
     "SDXL": "sdxl",
     "SD 3": "sd3",
     "FLUX.1 dev": "flux_dev",
+    "FLUX.1 Kontext": "flux_kontext",
     "FLUX.2 klein": "flux2_klein",
     "Qwen-Image": "qwen_image",
     "Z-Image": "z_image",

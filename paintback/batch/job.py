@@ -126,7 +126,10 @@ def load(request: Any) -> Inpainter:
     except RuntimeError:
         raise ValueError(f"There is no device {request.device!r}; give cpu, cuda, cuda:1 or mps.") from None
     dtype = None if request.dtype is None else getattr(torch, request.dtype)
-    return Inpainter.from_pretrained(request.model, device=device, torch_dtype=dtype, offload=request.offload)
+    few = None if request.step_distilled is None else request.step_distilled == "yes"
+    return Inpainter.from_pretrained(
+        request.model, device=device, torch_dtype=dtype, offload=request.offload, step_distilled=few
+    )
 
 
 def weights_digest(model: str) -> str | None:

@@ -44,7 +44,8 @@ def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
         if task.request is None:
             yield Planned(task.name, error=task.error)
             continue
-        place = (task.request.model, task.request.device, task.request.dtype, task.request.offload)
+        own = task.request
+        place = (own.model, own.device, own.dtype, own.offload, own.step_distilled)
         if place not in loaded:
             loaded[place] = load(task.request), []
         inpainter, speeds = loaded[place]

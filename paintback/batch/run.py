@@ -253,7 +253,7 @@ def _with_threads(tasks: list[Task], engine: Engine) -> list[Task]:
 def _place(task: Task) -> str:
     assert task.request is not None
     own = task.request
-    return json.dumps([own.model, own.device, own.dtype, own.offload, own.threads])
+    return json.dumps([own.model, own.device, own.dtype, own.offload, own.step_distilled, own.threads])
 
 
 def _cut(tasks: Sequence[Task], done: Sequence[bool], batch: int) -> Iterator[tuple[Request, list[Chunk]]]:

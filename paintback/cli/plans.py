@@ -53,12 +53,13 @@ def tell(inpainter: Inpainter, request: Request, picture: Picture, hole: Mask, f
 
 
 def _rows(plan: Plan) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("region", "at", "crop", "scale", "painted at", "steps", "evaluations")]
+    rows: list[tuple[str, ...]] = [("region", "what", "at", "crop", "scale", "painted at", "steps", "evaluations")]
     for stage in plan.stages:
         box = stage.box
         rows.append(
             (
                 str(stage.number + 1),
+                stage.role,
                 f"{box.left},{box.top}",
                 f"{box.width} x {box.height}",
                 f"1/{stage.factor:g}",

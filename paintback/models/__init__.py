@@ -22,7 +22,8 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: 
             its id on the Hub ("owner/name").
         device: a torch device or its name; None chooses.
         dtype: a torch dtype; None for the family's own.
-        options: of pipelines alone: `offload`, `variant`, `quantization_config`, and more of `from_pretrained`.
+        options: of pipelines alone: `offload`, `step_distilled`, `variant`, `quantization_config`, and more of
+            `from_pretrained`.
 
     Raises:
         ValueError: if there is no such model, or it is no pipeline and takes no such option.

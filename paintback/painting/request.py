@@ -104,6 +104,13 @@ Offloading = Annotated[
     Field(description="Which modules of a pipeline wait in the host's memory; none of them where this is left out."),
     Ask("machine", where=frozenset({"cli"})),
 ]
+Distilled = Annotated[
+    Literal["yes", "no"] | None,
+    Field(
+        description="Whether the model was trained to paint in a few steps; as its name says where this is left out."
+    ),
+    Ask("machine", where=frozenset({"cli"})),
+]
 Threads = Annotated[
     int | None, Field(ge=1, le=4096, description="CPU threads."), Ask("machine", where=frozenset({"cli"}))
 ]
@@ -326,6 +333,7 @@ class Request(Asked):
     device: Device = None
     dtype: Dtype = None
     offload: Offloading = None
+    step_distilled: Distilled = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012
@@ -346,6 +354,7 @@ class Request(Asked):
     attention_kwargs: Told = None
     ip_adapter_image: Told = None
     ip_adapter_image_embeds: Told = None
+    reference_images: Told = None
     control_image: Told = None
     controlnet_conditioning_scale: Told = None
     skip_guidance_layers: Told = None
@@ -417,6 +426,7 @@ class SuperresRequest(Asked):
     device: Device = None
     dtype: Dtype = None
     offload: Offloading = None
+    step_distilled: Distilled = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012
@@ -440,6 +450,7 @@ class LayersRequest(Asked):
     device: Device = None
     dtype: Dtype = None
     offload: Offloading = None
+    step_distilled: Distilled = None
     threads: Threads = None
     sha256: Hashes = {}  # noqa: RUF012
     versions: Versions = {}  # noqa: RUF012

@@ -89,6 +89,7 @@ class Inpainter:
         offload: Literal["none", "model", "group", "sequential"] | None = None,
         variant: str | None = None,
         quantization_config: Any = None,
+        step_distilled: bool | None = None,
         channels_last: bool = False,
         compile: bool = False,
         gradient_checkpointing: bool = False,
@@ -104,6 +105,8 @@ class Inpainter:
                 runs), "group" or "sequential" (all but the layers that run; no gradients).
             variant: of a pipeline's files, such as "fp16".
             quantization_config: diffusers' own, handed through.
+            step_distilled: of a pipeline: whether its network was trained to paint in a few steps; None to go by its
+                name, scheduler and LoRA. `model.step_distilled` says what was taken.
             channels_last: memory format of the network, for convolutional ones.
             compile: the network by torch.compile, when it first runs.
             gradient_checkpointing: of a pipeline's network: methods with gradients take less memory and more time.
@@ -118,6 +121,7 @@ class Inpainter:
             offload=offload,
             variant=variant,
             quantization_config=quantization_config,
+            step_distilled=step_distilled,
         )
         prepare_network(
             model, channels_last=channels_last, compile=compile, gradient_checkpointing=gradient_checkpointing

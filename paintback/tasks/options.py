@@ -76,7 +76,6 @@ ELSEWHERE = {
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
     "mu": "the shift of the times is worked out from the picture's size",
     "original_size": _SIZES,
-    "reference_images": "no picture can be a prompt; say it in the prompt",
     "return_dict": "what comes back is always an Output",
     "seed": "give generator, which also takes a seed",
     "target_size": _SIZES,
@@ -142,6 +141,7 @@ class Options(TypedDict, total=False):
         ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
             Stable Diffusion and SDXL.
         ip_adapter_image_embeds: in place of it, as the pipeline makes them.
+        reference_images: a picture to go by, of FLUX.1 Kontext; often the one that is painted in.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
             one of Stable Diffusion's or SDXL's ControlNet classes. Without it the ControlNet is not asked.
         controlnet_conditioning_scale: how strongly, 1 by default; one number, or one for each ControlNet.
@@ -209,6 +209,7 @@ class Options(TypedDict, total=False):
     attention_kwargs: Mapping[str, Any] | None
     ip_adapter_image: Any
     ip_adapter_image_embeds: Tensor | Sequence[Tensor] | None
+    reference_images: Any
     control_image: Any
     controlnet_conditioning_scale: float | Sequence[float] | None
     skip_guidance_layers: Sequence[int] | None

@@ -19,12 +19,11 @@ import paintback as pb
 from paintback.models.diffusers import FAMILIES, from_pipe
 from paintback.models.diffusers.families import rebuilt, sibling
 from paintback.tasks.checks import check_gradients, prepare_network
-from paintback.tasks.options import from_python
 from tests.models import tiny_pipelines as tiny
 
 DATA = Path(__file__).parents[2] / "docs" / "data" / "features.json"
 NAMES = (
-    *("sd15", "sdxl", "sd3", "flux_dev", "flux2_klein", "qwen_image", "z_image", "hidream"),
+    *("sd15", "sdxl", "sd3", "flux_dev", "flux_kontext", "flux2_klein", "qwen_image", "z_image", "hidream"),
     *("chroma", "aura_flow", "pixart_sigma", "lumina2", "sana", "wan"),
 )
 
@@ -59,17 +58,6 @@ def image_prompt(pipe: Any) -> None:
 
 
 EXTRA = {"StableDiffusionPipeline": {"requires_safety_checker": False}}
-
-
-def asked(name: str) -> Callable[[Any], None]:
-    """A keyword of diffusers that the Inpainter refuses, with what to do."""
-
-    def run(pipe: Any) -> None:
-        from paintback.painting.request import Request
-
-        from_python({name: 1}, Request)
-
-    return run
 
 
 def attention(pipe: Any) -> None:
@@ -139,7 +127,7 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
     "cast after `from_pipe`": cast_later,
     "`ip_adapter_image`": image_prompt,
     "`control_image`": control,
-    "reference pictures": asked("reference_images"),
+    "reference pictures": keyword("reference_images", torch.zeros(1, 3, 64, 64)),
 }
 
 

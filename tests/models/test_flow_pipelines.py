@@ -23,12 +23,24 @@ from tests.models import tiny_pipelines as tiny
 
 MASKED = ("chroma", "aura_flow", "lumina2", "sana")  # told which words are padding
 FAMILIES = (
-    *("sd3", "sd3_no_t5", "flux_dev", "flux_schnell", "flux2_klein", "qwen_image", "z_image", "hidream"),
+    *(
+        "sd3",
+        "sd3_no_t5",
+        "flux_dev",
+        "flux_schnell",
+        "flux_kontext",
+        "flux2_klein",
+        "qwen_image",
+        "z_image",
+        "hidream",
+    ),
     *MASKED,
 )
 SIZE = (64, 96)
 STEPS = 3
 HIDREAM_SIDE = (SIZE[0] * SIZE[1] + 1) ** 0.5 / 8  # whose area is that of SIZE, rounding included
+
+OWN_SIZE = {"sana": {"use_resolution_binning": False}, "flux_kontext": {"max_area": SIZE[0] * SIZE[1]}}
 
 # what a user says: the same words to the pipeline and to us
 UNGUIDED = {
@@ -36,6 +48,7 @@ UNGUIDED = {
     "sd3_no_t5": {"guidance_scale": 1.0},
     "flux_dev": {"guidance_scale": 2.0},
     "flux_schnell": {},
+    "flux_kontext": {"guidance_scale": 2.0},
     "flux2_klein": {"guidance_scale": 1.0},
     "qwen_image": {},
     "z_image": {"guidance_scale": 0.0},
@@ -47,6 +60,7 @@ GUIDED = {
     "sd3_no_t5": {"negative_prompt": "rain", "guidance_scale": 3.0},
     "flux_dev": {"negative_prompt": "rain", "true_cfg_scale": 3.0},
     "flux_schnell": {"negative_prompt": "rain", "true_cfg_scale": 2.0},
+    "flux_kontext": {"negative_prompt": "rain", "true_cfg_scale": 3.0},
     "flux2_klein": {},
     "qwen_image": {"negative_prompt": "rain on a tin roof"},
     "z_image": {"negative_prompt": "rain on a tin roof", "guidance_scale": 2.5},
@@ -110,7 +124,7 @@ def theirs(name, pipe, noise, words, **more):
         num_inference_steps=STEPS,
         num_images_per_prompt=len(noise),
         latents=pack(name, pipe, noise),
-        **{"output_type": "latent", **more, **({"use_resolution_binning": False} if name == "sana" else {})},
+        **{"output_type": "latent", **more, **OWN_SIZE.get(name, {})},
         **words,
     ).images
 
@@ -137,6 +151,26 @@ def test_with_nothing_known_euler_is_the_pipeline(pipes, name, guided):
     assert error < 1e-5
     assert result.evaluations == STEPS
     assert result.network_rows == STEPS * (1 + guided)
+
+
+def test_kontext_goes_by_a_picture_as_the_pipeline_does(pipes, monkeypatch):
+    from diffusers.pipelines.flux import pipeline_flux_kontext
+    from PIL import Image
+
+    monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", [(96, 64), (64, 64)])
+    shown = Image.fromarray((np.random.default_rng(1).random((70, 80, 3)) * 255).astype(np.uint8))
+    pipe = pipes("flux_kontext")
+    model = from_pipe(pipe)
+    result, noise = latents_of(model, {"reference_images": shown})
+    expected = theirs("flux_kontext", pipe, noise, {"image": shown})
+    assert float((pack("flux_kontext", pipe, result.x) - expected).abs().max() / expected.abs().max()) < 1e-5
+    again, _ = latents_of(model, {"reference_images": [np.asarray(shown)]})
+    assert torch.equal(again.x, result.x)
+    assert float((latents_of(model, {})[0].x - result.x).abs().max()) > 0.05
+    with pytest.raises(ValueError, match="is shown one reference picture; got 2"):
+        model.denoiser("a", reference_images=[shown, shown])
+    with pytest.raises(ValueError, match="takes no reference_images"):
+        from_pipe(pipes("flux_dev")).denoiser("a", reference_images=shown)
 
 
 def test_sd3_with_dynamic_shift_is_the_pipeline(pipes):

@@ -47,7 +47,17 @@ def test_a_negative_text_neither(pipes, name):
         tell(pipes(name), negative_prompt="rain", negative_prompt_embeds=torch.zeros(1, 4, 8))
 
 
-POOLED = ("sdxl", "sd3", "sd3_no_t5", "flux_dev", "flux_schnell", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
+POOLED = (
+    "sdxl",
+    "sd3",
+    "sd3_no_t5",
+    "flux_dev",
+    "flux_schnell",
+    "flux_kontext",
+    "sdxl_inpaint",
+    "flux_fill",
+    "sd3_controlnet_inpaint",
+)
 
 
 @pytest.mark.parametrize("name", sorted({*tiny.TEXT_TO_IMAGE, *tiny.TRAINED} - {"hidream", "flux2_klein"}))

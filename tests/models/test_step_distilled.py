@@ -109,3 +109,15 @@ def test_a_folder_is_known_before_it_is_loaded(tmp_path) -> None:
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     assert recommended(str(folder)).method == "gibbs" and recommended("stabilityai/sdxl-turbo").method == "gibbs"
     assert recommended("stabilityai/sdxl") == Sampler()
+
+
+def test_it_is_said_when_a_pipeline_is_loaded(tmp_path_factory):
+    from paintback.batch.job import load
+    from paintback.painting.request import Request
+
+    folder = str(tiny.folder("sd15", tmp_path_factory))
+    for said, few in ((None, False), ("yes", True), ("no", False)):
+        model = load(Request(model=folder, device="cpu", step_distilled=said)).model
+        assert (model.step_distilled, model.sampler.method == "gibbs") == (few, few)
+    with pytest.raises(ValueError, match="is no pipeline of diffusers and takes no step_distilled"):
+        Inpainter.from_pretrained("fashion", step_distilled=True)

@@ -51,6 +51,7 @@ TEXT_TO_IMAGE = (
     "sd3_no_t5",
     "flux_dev",
     "flux_schnell",
+    "flux_kontext",
     "qwen_image",
     "z_image",
     "flux2_klein",
@@ -128,6 +129,8 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
     }
     if name not in UNCONDITIONAL:
         made |= {"prompt": prompt, "height": 64, "width": 64}
+    if name == "flux_kontext":
+        made |= {"max_area": 64 * 64}
     if name in ("pixart_sigma", "sana"):
         made |= {"use_resolution_binning": False}
     if name in VIDEO:
@@ -793,6 +796,12 @@ def _flux_dev() -> Any:
     return FluxPipeline(transformer=_flux_transformer(), scheduler=_flow_dynamic(), **_flux_parts())
 
 
+def _flux_kontext() -> Any:
+    from diffusers import FluxKontextPipeline
+
+    return FluxKontextPipeline(transformer=_flux_transformer(), scheduler=_flow_dynamic(), **_flux_parts())
+
+
 def _flux_schnell() -> Any:
     from diffusers import FluxPipeline
 
@@ -1143,6 +1152,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "sd3": _sd3,
     "sd3_no_t5": lambda: _sd3(t5=False),
     "flux_dev": _flux_dev,
+    "flux_kontext": _flux_kontext,
     "flux_schnell": _flux_schnell,
     "qwen_image": _qwen_image,
     "z_image": _z_image,

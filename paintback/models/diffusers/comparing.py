@@ -52,6 +52,8 @@ def run_pipe(model: Any, noise: Tensor, prompt: str | None, size: tuple[int, ...
         words["num_frames"] = size[0]
     if prompt is None and model.guidance_scale > 1:
         words["guidance_scale"] = 1.0
+    if "max_area" in inspect.signature(type(pipe).__call__).parameters:
+        words["max_area"] = size[-2] * size[-1]
     if "use_resolution_binning" in inspect.signature(type(pipe).__call__).parameters:
         words["use_resolution_binning"] = False  # sizes are kept as they are
     out = pipe(**words, num_inference_steps=steps, output_type="pt")

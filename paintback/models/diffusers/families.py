@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "FluxFillPipeline": ("trained", "FluxFill"),
     "Flux2KleinPipeline": ("flux2", "Flux2Klein"),
     "Flux2Pipeline": ("flux2", "Flux2"),
+    "FluxKontextPipeline": ("flux", "FluxKontext"),
     "FluxPipeline": ("flux", "Flux"),
     "HiDreamImagePipeline": ("hidream", "HiDreamImage"),
     "LDMPipeline": ("pixel", "LatentDiffusion"),

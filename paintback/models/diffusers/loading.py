@@ -25,7 +25,13 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def load_pipeline(
-    name: str | Path, *, device: Any = None, dtype: Any = None, offload: Offload = "none", **options: Any
+    name: str | Path,
+    *,
+    device: Any = None,
+    dtype: Any = None,
+    offload: Offload = "none",
+    step_distilled: bool | None = None,
+    **options: Any,
 ) -> Model:
     """A pipeline from a folder or from the Hub.
 
@@ -35,6 +41,7 @@ def load_pipeline(
         dtype: of its modules; None for bfloat16 on CUDA (float16 before Ampere) and float32 elsewhere.
         offload: which modules wait in the host's memory: "none"; "model", all but the one that runs; "group", all but
             the layer that runs and the next; "sequential", all but the layer that runs, without gradients.
+        step_distilled: see `from_pipe`.
         options: for `DiffusionPipeline.from_pretrained`: `variant`, `quantization_config`, modules of one's own, ...
 
     Raises:
@@ -64,7 +71,7 @@ def load_pipeline(
         if not folder.exists():
             reason = "no folder, not in the Hub's cache, not fetched; check the name, the network and HF_HUB_OFFLINE."
         raise ValueError(f"No pipeline could be loaded from {str(name)!r}: {reason}") from error
-    return _own(pipe, str(name), where, offload)
+    return _own(pipe, str(name), where, offload, step_distilled)
 
 
 def load_single_file(
@@ -231,7 +238,7 @@ def place(pipe: Any, where: torch.device, offload: Offload = "none") -> None:
         raise ValueError(f"The device {where} cannot be used here: {_first_sentence(error)}") from error
 
 
-def _own(pipe: Any, name: str, where: torch.device, offload: Offload) -> Model:
+def _own(pipe: Any, name: str, where: torch.device, offload: Offload, step_distilled: bool | None = None) -> Model:
     """Puts a pipeline that we loaded ourselves to use: on a device, without gradients of its weights."""
     import torch
 
@@ -239,7 +246,7 @@ def _own(pipe: Any, name: str, where: torch.device, offload: Offload) -> Model:
         if isinstance(module, torch.nn.Module):
             module.requires_grad_(False)
     place(pipe, where, offload)
-    return from_pipe(pipe, name=name)
+    return from_pipe(pipe, name=name, step_distilled=step_distilled)
 
 
 def _diffusers() -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paintback.images.picture import read_picture
 
-__all__ = ["CONTROL", "PROMPTS", "as_tensor", "cut", "image_prompts", "numbered"]
+__all__ = ["CONTROL", "PROMPTS", "as_pil", "as_tensor", "cut", "image_prompts", "numbered"]
 
 PROMPTS = ("ip_adapter_image", "ip_adapter_image_embeds")
 CONTROL = ("control_image", "controlnet_conditioning_scale")
@@ -27,6 +27,16 @@ def as_tensor(picture: Any) -> Tensor:
         return picture.float() if picture.ndim == 4 else picture[None].float()
     unit = torch.from_numpy(read_picture(picture).to_unit()).permute(2, 0, 1)[None]
     return (unit.expand(-1, 3, -1, -1).float() + 1) / 2
+
+
+def as_pil(picture: Any) -> Any:
+    """A picture of any kind as the pipelines' processors scale it best; tensors stay what they are."""
+    from PIL import Image
+
+    if isinstance(picture, Tensor | Image.Image):
+        return picture
+    unit = read_picture(picture).filled().to_unit()
+    return Image.fromarray(((unit[..., :3] + 1) * 127.5).round().astype("uint8"))
 
 
 def cut(picture: Tensor, box: tuple[int, int, int, int], shape: tuple[int, int], size: Sequence[int]) -> Tensor:
