@@ -244,6 +244,14 @@ def test_gradients_keep_one_guided_evaluation_with_frozen_weights():
         with Saved() as saved:
             paint(inpainter(pipe), method, steps=3)
         assert one.peak * 0.9 < saved.peak <= 1.1 * one.peak, method
+    with Saved() as decoding, torch.enable_grad():
+        pipe.vae.requires_grad_(False)
+        from_pipe(pipe).codec.decode(x)
+        pipe.vae.requires_grad_()
+    for method in ("ldps", pb.methods.get("p2l", prompt_steps=2)):  # the decoder's graph stands beside the network's
+        with Saved() as saved:
+            paint(inpainter(pipe), method, steps=3)
+        assert one.peak < saved.peak <= 1.1 * (one.peak + decoding.peak), method
     assert all(weight.requires_grad and weight.grad is None for weight in pipe.transformer.parameters())
 
 
