@@ -72,6 +72,8 @@ ELSEWHERE = {
     "denoising_end": "a picture is painted to its end",
     "denoising_start": "strength says how much of the noise is put on the picture",
     "eta": 'give it to a method that has one, as method="ding" with fields={"eta": ...}',
+    "ip_adapter_image": "the other side of an IP-Adapter's guidance is no picture at all, as pipelines have it",
+    "ip_adapter_image_embeds": "those of the negative picture stand first in ip_adapter_image_embeds",
     "latents": "the noise is drawn by generator",
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
     "mu": "the shift of the times is worked out from the picture's size",
