@@ -1,7 +1,7 @@
 """The gallery of docs/gallery.md, and every method by eye on the same four holes for docs/by-eye.md.
 
     python -m research.gallery -o docs/figures/gallery            24 results, each by the command beside it
-    python -m research.gallery -o docs/figures/gallery --by-eye   every method, at most 50 evaluations
+    python -m research.gallery -o docs/figures/gallery --by-eye   every method, at most 25 evaluations
 
 The photographs are those of scikit-image whose terms are CC0, public domain or no known restriction. The pictures and
 masks that the commands name are written to `-i`, so that each command can be typed. One seed, the first: nothing was
@@ -30,7 +30,7 @@ SIDE = 144  # of the gallery's pictures
 SMALL = 64  # of those that every method paints
 COLUMNS = 6
 MAGENTA = (230, 0, 170)
-BUDGET = 50
+BUDGET = 25
 QUALITY = 74  # of the JPEGs
 CREDITS = {
     "astronaut": "NASA, public domain",
@@ -266,7 +266,7 @@ def _wider(hole: Array) -> Array:
 
 
 def budgeted(name: str) -> int:
-    """The most steps of a method that 50 evaluations pay for, a gradient counted as one more."""
+    """The most steps of a method that 25 evaluations pay for, a gradient counted as one more."""
     from paintback import methods
 
     method = methods.get(name)

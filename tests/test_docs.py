@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import numpy as np
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from PIL import Image
 
 import paintback as pb
 from paintback import methods
+from paintback.cli.main import paintback as paintback_command
 from paintback.methods.base import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,13 +145,35 @@ def test_the_gallery_is_whole_and_light(generator: ModuleType) -> None:
         assert method.evaluations(steps) + method.vjps(steps) <= gallery.BUDGET or steps == 1
 
 
-def test_the_commands_of_the_gallery_are_understood(generator: ModuleType) -> None:
-    from paintback.cli.inpaint import inpaint
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every line of a shell block of the front and the site that calls `paintback`, and the page that it is on."""
+    for page in (ROOT / "README.md", *PAGES):
+        for block in re.findall(r"```sh\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", "").splitlines():
+                words = [word for word in shlex.split(line, comments=True) if word != "&"]
+                if words[:1] == ["paintback"] and "..." not in line:
+                    yield f"{page.name}: {line}", words[1:]
 
-    for entry in generator.gallery.ENTRIES:
-        words = shlex.split(entry.command)
-        assert words[:2] == ["paintback", "inpaint"]
-        inpaint.make_context("inpaint", words[2:])
+
+def test_every_command_of_the_pages_is_understood() -> None:
+    """No option or command that is not there; whether files are there is not asked."""
+    seen, wrong = 0, []
+    for line, words in commands():
+        command: click.Command = paintback_command
+        context = click.Context(command)
+        seen += 1
+        try:
+            while isinstance(command, click.Group):
+                name, *words = words
+                found = command.get_command(context, name)
+                assert found is not None, line
+                command, context = found, click.Context(found, parent=context, info_name=name)
+            command.make_context(context.info_name, words, parent=context.parent)
+        except click.UsageError as error:
+            if "does not exist" not in error.format_message():
+                wrong.append(f"{line}: {error.format_message()}")
+    assert seen > 150
+    assert wrong == []
 
 
 TASKS = {  # what a newcomer comes for: the page, and what its way there may be called
