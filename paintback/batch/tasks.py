@@ -134,9 +134,10 @@ def _request(data: dict[str, Any], samplers: dict[str, Sampler]) -> Request:
 
     request = Request.parse(data)
     request.check_files()
-    if request.model not in samplers:
-        samplers[request.model] = recommended(request.model)
-    return resolve(request, samplers[request.model])
+    key = f"{request.model} {request.step_distilled}"
+    if key not in samplers:
+        samplers[key] = recommended(request.model, request.step_distilled)
+    return resolve(request, samplers[key])
 
 
 def name_jobs(jobs: Sequence[Request | Task]) -> list[Task]:

@@ -73,7 +73,7 @@ def batch(source: str, masks: str | None, out: str, dry_run: bool, form: Format,
     size, most = values.pop("size"), values.pop("memory")
     memory = None if most is None else int(most * 2**30)
     request = said(Request, values)
-    own = recommended(request.model)
+    own = recommended(request.model, request.step_distilled)
     request = with_fields(request, values["fields"], own.method)
     resolve(request, own)  # what is wrong with all pictures is said at once
     base = {**given(values), "fields": request.fields}

@@ -26,7 +26,7 @@ def asked(values: Mapping[str, Any], **files: Any) -> Request:
     from paintback.painting.quality import resolve
 
     request = said(Request, values, **files)
-    sampler = recommended(request.model)
+    sampler = recommended(request.model, request.step_distilled)
     return resolve(with_fields(request, values.get("fields") or (), sampler.method), sampler)
 
 

@@ -174,11 +174,12 @@ def find(name: str) -> Card | None:
     return next((card for card in catalogue() if card.name == name), None)
 
 
-def recommended(name: str) -> Sampler:
+def recommended(name: str, step_distilled: str | None = None) -> Sampler:
     """The sampler that a model's weights recommend, without loading them; the common default where they name none.
 
     Args:
         name: a shipped model's name, or the path of a file or folder, or a Hub id.
+        step_distilled: "yes" or "no" of a pipeline, or None to go by its name.
     """
     if name in (own := entries()):
         return own[name].sampler
@@ -189,7 +190,8 @@ def recommended(name: str) -> Sampler:
     if (card is None and (path / "model_index.json").is_file()) or (not path.exists() and name.count("/") == 1):
         from paintback.models.distilled import is_step_distilled, sampler_of
 
-        return sampler_of(name) if is_step_distilled(name) else Sampler()
+        few = is_step_distilled(name) if step_distilled is None else step_distilled == "yes"
+        return sampler_of(name) if few else Sampler()
     if path.suffix != ".safetensors" or not path.is_file():
         return Sampler()
     meta = read_header(path).get("__metadata__", {})
