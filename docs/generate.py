@@ -569,7 +569,7 @@ def pages() -> list[Path]:
     """The pages with generated parts."""
     own = (PAGES / f"{name}.md" for name in methods.names())
     others = (PAGES / "index.md", DOCS / "results" / "choices.md", FAMILIES, DOCS / "cli.md", DOCS / "accepted.md")
-    return [*own, *others, DOCS / "gallery.md"]
+    return [*own, *others, DOCS / "gallery.md", DOCS / "by-eye.md"]
 
 
 def main() -> int:

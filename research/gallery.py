@@ -29,9 +29,10 @@ __all__ = ["BY_EYE", "ENTRIES", "Entry", "budgeted", "by_eye_page", "inputs", "p
 SIDE = 144  # of the gallery's pictures
 SMALL = 64  # of those that every method paints
 COLUMNS = 6
+CELL = 74
 MAGENTA = (230, 0, 170)
 BUDGET = 25
-QUALITY = 74  # of the JPEGs
+QUALITY = 54  # of the JPEGs
 CREDITS = {
     "astronaut": "NASA, public domain",
     "camera": "Lav Varshney, CC0",
@@ -393,12 +394,12 @@ def _by_eye(out: Path, folder: Path) -> None:
         shown[hole] = MAGENTA
         cells = [("given", Image.fromarray(given)), ("hole", Image.fromarray(shown))]
         cells += [(name, Image.open(folder / f"by-eye-{entry.name}-{name}.png")) for name in compared()]
-        sheet = Image.new("RGB", (COLUMNS * 100, -(-len(cells) // COLUMNS) * 114), "white")
+        sheet = Image.new("RGB", (COLUMNS * (CELL + 4), -(-len(cells) // COLUMNS) * (CELL + 18)), "white")
         draw = ImageDraw.Draw(sheet)
         for k, (name, cell) in enumerate(cells):
-            at = (k % COLUMNS * 100, k // COLUMNS * 114)
-            sheet.paste(cell.convert("RGB").resize((96, 96), Image.Resampling.BICUBIC), at)
-            draw.text((at[0] + 1, at[1] + 98), name, fill="black", font=font)
+            at = (k % COLUMNS * (CELL + 4), k // COLUMNS * (CELL + 18))
+            sheet.paste(cell.convert("RGB").resize((CELL, CELL), Image.Resampling.BICUBIC), at)
+            draw.text((at[0] + 1, at[1] + CELL + 2), name, fill="black", font=font)
         sheet.save(out / f"by-eye-{entry.name}.jpg", quality=QUALITY, optimize=True)
 
 
