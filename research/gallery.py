@@ -370,7 +370,6 @@ def _by_eye(out: Path, folder: Path) -> None:
     import paintback as pb
 
     painter = pb.Inpainter.from_pretrained("photo")
-    painter.batch_size = len(BY_EYE)
     pairs = [inputs(entry, SMALL) for entry in BY_EYE]
     for name in compared():
         kept = [folder / f"by-eye-{entry.name}-{name}.png" for entry in BY_EYE]
@@ -383,6 +382,7 @@ def _by_eye(out: Path, folder: Path) -> None:
             method=name,
             num_inference_steps=steps,
             average=1,
+            batch_size=len(BY_EYE),
             generator=[torch.Generator().manual_seed(0) for _ in BY_EYE],
         )
         for image, path in zip(done.images, kept, strict=True):
