@@ -16,6 +16,9 @@ OUT ?= demo-out
 TORCH_INDEX ?=
 ARGS ?=
 
+# The tests use one thread each, and as many processes as there are cores, up to four for the memory's sake.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FULL := $(VENV)/.installed-full
@@ -43,10 +46,10 @@ demo: $(STAMP)
 	$(BIN)/paintback demo -o $(OUT) $(ARGS)
 
 test: $(FULL)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 slow: $(FULL)
-	$(BIN)/python -m pytest -m slow --numprocesses 2 tests/models $(ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) tests/models $(ARGS)
 	$(BIN)/python -m pytest -m 'slow and not timing' --ignore tests/models $(ARGS)
 
 lint: $(FULL)
