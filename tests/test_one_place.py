@@ -10,7 +10,7 @@ import pytest
 
 # One line in `Request`, as if its file had it: whatever is imported afterwards reads that class.
 SCRIPT = """
-import inspect, json, sys, tempfile
+import inspect, json, os, sys, tempfile
 from pathlib import Path
 from typing import Annotated
 from pydantic import Field
@@ -53,7 +53,8 @@ print(json.dumps({
     "settings": Request.from_settings({"photo": "a.png", "warmth": 0.1}).warmth,
     "http": described["warmth"],
     "page": entries["warmth"],
-}))
+}), flush=True)
+os._exit(0)  # a worker may be in the midst of importing torch, which aborts an interpreter that ends then
 """
 
 

@@ -197,7 +197,8 @@ class _Api:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The workers run as long as the server does."""
-        threading.Thread(target=self._choices, daemon=True).start()  # torch takes seconds to import; the page does not
+        ahead = threading.Thread(target=self._choices, daemon=True)  # torch takes seconds to import; the page does not
+        ahead.start()
         for worker in self.workers:
             worker.start()
         purging = asyncio.create_task(self._purge())
@@ -208,6 +209,7 @@ class _Api:
             purging.cancel()
             for worker in self.workers:
                 await to_thread.run_sync(worker.close)
+            await to_thread.run_sync(ahead.join)  # an interpreter that ends in the midst of an import is aborted
             self.store.close()
 
     async def _purge(self) -> None:
