@@ -129,7 +129,7 @@ def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Forma
     from paintback.models import load
     from paintback.models.base import Told
     from paintback.models.guidance import GuidanceConfig
-    from paintback.models.latent import LatentModel
+    from paintback.models.latent import LatentCodec
     from paintback.training.aid import AidTraining, export_guidance, train_aid
     from paintback.training.data import EncodedPictures
 
@@ -137,14 +137,14 @@ def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Forma
     if threads is not None:
         torch.set_num_threads(threads)
     backbone = load(model)
-    latent = isinstance(backbone, LatentModel)
-    size = recipe.pop("size") or (backbone.training_size if latent else 64)
+    codec = backbone.codec
+    size = recipe.pop("size") or (backbone.training_size if isinstance(codec, LatentCodec) else 64)
     pictures = pictures_of(data, size=size, **{name: recipe.pop(name) for name in ("only", "weights")})
     guided = getattr(backbone, "guidance_scale", 1.0) != 1.0
     told = Told(recipe.pop("prompt"), guidance_scale=1.0 if guided else None)  # one look a step
     denoiser = backbone.denoiser_at((size, size), told)
-    if isinstance(backbone, LatentModel):
-        pictures = EncodedPictures(pictures, backbone.codec)
+    if isinstance(codec, LatentCodec):
+        pictures = EncodedPictures(pictures, codec)
     top = denoiser.schedule.at(1.0)
     highest = min(80.0, top.sigma / max(top.alpha, 1e-9))  # no model of latents knows EDM's highest level
     budget = sum(p.numel() for p in backbone.network.parameters()) / 100 if backbone.network is not None else 55_000

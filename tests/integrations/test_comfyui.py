@@ -367,6 +367,7 @@ def test_the_eraser_is_the_inpainter(pack):
         num_inference_steps=3,
         generator=5,
         output_type="np",
+        quality="fast",
     )
     assert np.array_equal(made[0].numpy(), same.images[0])
     assert torch.equal(made[0][mask[0] == 0], image[0][mask[0] == 0])

@@ -113,7 +113,7 @@ def test_the_denoiser_depends_on_all_it_is_given(name: str) -> None:
         return float((answer(network, (*changed, *positional[len(changed) :]), named | more) - out).norm() / out.norm())
 
     by_name = "hidden_states" in named
-    clock = next((key for key in named if key.startswith("timestep")), "")
+    clock = next((key for key in named if key.startswith("timestep") and named[key] is not None), "")
     latent = named["hidden_states"] if by_name else positional[0]
     time = named[clock] if clock else positional[1]
     fainter = [part / 2 for part in latent] if isinstance(latent, list) else latent / 2
