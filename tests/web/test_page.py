@@ -266,6 +266,9 @@ def test_refusals_previews_and_stop(visit, server, tmp_path) -> None:
     page.wait_for_timeout(500)
     expect(page.locator("#picture-name")).to_contain_text("second.png")
     assert mask_of(page, tmp_path)[40, 42]
+    page.click("[data-tool=box]")
+    stroke(page, (24, 24), (56, 56))  # wide, so that what is predicted changes to the end
+    page.select_option("#method", "lanpaint")  # of several evaluations a step: long enough on any machine
     page.fill("#entry-steps", "1000")
     run_long(page)
     expect(page.locator("#progress-text")).to_contain_text(re.compile(r"step [1-9]\d* of \d{3,4}, .* left"))
@@ -384,7 +387,7 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
     page.keyboard.press("Escape")
     page.fill("#entry-samples", "1")
     page.fill("#entry-strength", "1")
-    page.select_option("#method", "ddnm")
+    page.select_option("#method", "lanpaint")  # of several evaluations a step: long enough on any machine
     page.fill("#entry-average", "1")  # which beats the quality
     page.fill("#entry-steps", "1000")
     run_long(page)
@@ -401,7 +404,7 @@ def test_everything_comes_back_after_a_reload(visit, server, tmp_path) -> None:
         ("#entry-steps", "1000"),
         ("#entry-strength", "1"),
         ("#entry-samples", "1"),
-        ("#method", "ddnm"),
+        ("#method", "lanpaint"),
     ):
         expect(page.locator(name)).to_have_value(value)
     expect(page.get_by_label("Best", exact=True)).to_be_checked()

@@ -38,7 +38,7 @@ def test_painting(visit, server) -> None:
     example(page)
     figure(page, "mask")
     page.click("#advanced > summary")
-    page.fill("#entry-steps", "5")
+    page.fill("#entry-steps", "40")
     page.click("#advanced > summary")
     page.fill("#entry-samples", "2")
     page.click("#run")
