@@ -87,52 +87,35 @@ def thickness(target: Mask) -> float:
     return 2 * float(distance_transform_edt(target).max())
 
 
-def thin_parts(mask: Mask, most: float, tile: int = 256) -> Mask:
-    """Those connected parts of a hole (corners connect) into which no disk wider than a number of pixels fits.
+def narrow_labels(labels: NDArray[np.int32], count: int, most: float, tile: int = 256) -> NDArray[np.bool_]:
+    """Which connected parts of a hole are so narrow that no disk wider than a number of pixels fits into them.
 
     Distances are looked at tile by tile, where there is any hole, so that a large picture costs little.
 
     Args:
-        mask: bool (H, W).
+        labels: (H, W), 0 outside the hole, the parts from 1 on.
+        count: of the parts.
         most: the widest disk's diameter, in pixels.
         tile: side of the tiles.
 
     Returns:
-        A part of the mask, bool (H, W).
+        (count,) bool.
     """
-    from scipy import ndimage
+    from scipy.ndimage import distance_transform_edt
 
-    labels = np.empty(mask.shape, np.int32)
-    count = ndimage.label(mask, structure=np.ones((3, 3)), output=labels)
     wide = np.zeros(count + 1, bool)
     margin = int(most) // 2 + 2
-    for top in range(0, mask.shape[0], tile):
-        for left in range(0, mask.shape[1], tile):
-            bottom, right = min(mask.shape[0], top + tile + margin), min(mask.shape[1], left + tile + margin)
-            around = Box(max(0, top - margin), max(0, left - margin), bottom, right)
-            part = mask[around.slices]
+    for top in range(0, labels.shape[0], tile):
+        for left in range(0, labels.shape[1], tile):
+            above, before = max(0, top - margin), max(0, left - margin)
+            part = labels[above : top + tile + margin, before : left + tile + margin] > 0
             if not part.any():
                 continue
-            far = ndimage.distance_transform_edt(part) if not part.all() else np.full(part.shape, max(part.shape))
+            far = distance_transform_edt(part) if not part.all() else np.full(part.shape, max(part.shape))
             # only within the tile itself are the distances those of the whole picture, as far as they matter
-            inner = far[top - around.top :, left - around.left :][:tile, :tile] > most / 2
+            inner = far[top - above :, left - before :][:tile, :tile] > most / 2
             wide[np.unique(labels[top : top + tile, left : left + tile][inner])] = True
-    wide[0] = True
-    return np.asarray(~wide[labels])
-
-
-def joined(first: list[Region], second: list[Region]) -> list[Region]:
-    """The regions of two holes that share no pixel, as those of one.
-
-    Args:
-        first: come first.
-        second: of a picture of the same size.
-    """
-    if not first or not second:
-        return first or second
-    here, there = first[0].owners, second[0].owners
-    owners = np.where(there >= 0, there + len(first), here).astype(np.int32)
-    return [Region(region.box, owners, index) for index, region in enumerate([*first, *second])]
+    return np.asarray(~wide[1:])
 
 
 def context_crop(mask: Mask, context: float = 0.5, minimum: int = 1, multiple: int = 1) -> Box:
@@ -162,7 +145,13 @@ def context_crop(mask: Mask, context: float = 0.5, minimum: int = 1, multiple: i
 
 
 def hole_regions(
-    mask: Mask, *, context: float = 0.5, minimum: int = 256, maximum: int = 1024, multiple: int = 8
+    mask: Mask,
+    *,
+    context: float = 0.5,
+    minimum: int = 256,
+    maximum: int = 1024,
+    multiple: int = 8,
+    narrow: float = 0.0,
 ) -> list[Region]:
     """Cover a scattered hole with crops, each responsible for some of its pixels.
 
@@ -177,10 +166,11 @@ def hole_regions(
         minimum: as in `context_crop`.
         maximum: longest side of a merged crop, in pixels.
         multiple: as in `context_crop`.
+        narrow: parts into which no disk wider than so many pixels fits are merged with each other alone; 0 for none.
 
     Returns:
-        Regions, those beyond maximum first, then in reading order of their crops; every hole pixel is in exactly one
-        target. An empty list for an empty mask.
+        Regions, those of narrow parts last, of either those beyond maximum first, then in reading order of their crops;
+        every hole pixel is in exactly one target. An empty list for an empty mask.
 
     Raises:
         PictureError: maximum below minimum, or a negative context.
@@ -195,6 +185,7 @@ def hole_regions(
     if count == 0:
         return []
     parts = _bounds(labels, count)
+    kind = narrow_labels(labels, count, narrow) if narrow else np.zeros(count, bool)
     group_of = np.arange(count)
     cell = max(1, maximum // 8)
     groups = parts
@@ -202,15 +193,17 @@ def hole_regions(
         # Small parts whose centres share a cell start as one group; there may be millions of them.
         small = _sides(parts).max(axis=1) <= cell
         centre = (parts[:, :2] + parts[:, 2:]) // (2 * cell)
-        key = np.where(small, centre[:, 0] * (mask.shape[1] // cell + 1) + centre[:, 1], -1 - np.arange(count))
-        names, group_of = np.unique(key, return_inverse=True)
+        key = 2 * (centre[:, 0] * (mask.shape[1] // cell + 1) + centre[:, 1]) + kind
+        names, first, group_of = np.unique(
+            np.where(small, key, -1 - np.arange(count)), return_index=True, return_inverse=True
+        )
         groups = _union(parts, group_of, len(names))
         if len(groups) <= MANY or cell > max(mask.shape):
             break
         cell *= 2
-    merged_of, holes = _merge(groups, mask.shape, context, minimum, maximum, multiple)
+    merged_of, holes, kind = _merge(groups, kind[first], mask.shape, context, minimum, maximum, multiple)
     crops = _crops(holes, mask.shape, context, minimum, multiple)
-    order = np.lexsort((crops[:, 1], crops[:, 0], _sides(crops).max(axis=1) <= maximum))
+    order = np.lexsort((crops[:, 1], crops[:, 0], _sides(crops).max(axis=1) <= maximum, kind))
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     owner_of_label = np.concatenate([[-1], place[merged_of[group_of]]]).astype(np.int32)
@@ -261,15 +254,15 @@ def _union(boxes: Ints, group_of: NDArray[Any], count: int) -> Ints:
 
 
 def _merge(
-    groups: Ints, shape: tuple[int, ...], context: float, minimum: int, maximum: int, multiple: int
-) -> tuple[Ints, Ints]:
-    """Merge greedily; returns the merged group of each group, and the merged hole boxes."""
+    groups: Ints, kind: Mask, shape: tuple[int, ...], context: float, minimum: int, maximum: int, multiple: int
+) -> tuple[Ints, Ints, Mask]:
+    """Merge greedily what is of one kind; returns the merged group of each group, the merged boxes, their kinds."""
     holes, crops = groups.copy(), _crops(groups, shape, context, minimum, multiple)
     merged_of = np.arange(len(groups))
     alive = np.ones(len(groups), bool)
     for one in range(len(groups)):
         while alive[one]:
-            others = np.flatnonzero(alive)
+            others = np.flatnonzero(alive & (kind == kind[one]))
             others = others[others != one]
             inner = np.minimum(crops[others, 2:], crops[one, 2:]) - np.maximum(crops[others, :2], crops[one, :2])
             smaller = np.minimum(_area(crops[others]), _area(crops[one : one + 1]))
@@ -290,7 +283,7 @@ def _merge(
             alive[other] = False
             merged_of[merged_of == other] = one
     kept = np.flatnonzero(alive)
-    return np.searchsorted(kept, merged_of), holes[kept]
+    return np.searchsorted(kept, merged_of), holes[kept], kind[kept]
 
 
 def _sides(boxes: Ints) -> Ints:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
-from paintback.images.regions import Box, Region, hole_regions, joined, thickness, thin_parts
+from paintback.images.regions import Box, Region, hole_regions, thickness
 from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
 from paintback.models.latent import fill_hole
@@ -82,16 +81,13 @@ class Pyramid:
 
     def regions(self, wide: Mask) -> list[Region]:
         """The crops of a hole, (H, W) bool; its thin parts have their own where they have a method of their own."""
-        cut = partial(
-            hole_regions,
+        return hole_regions(
+            wide,
             context=self.policy.context,
             minimum=self.model.training_size,
             multiple=self.policy.multiple,
+            narrow=0 if self.recipe.thin is None else THIN,
         )
-        if self.recipe.thin is None:
-            return cut(wide)
-        thin = thin_parts(wide, THIN)
-        return joined(cut(wide & ~thin), cut(thin))
 
     @property
     def policy(self) -> Policy:

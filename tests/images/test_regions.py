@@ -16,7 +16,7 @@ from paintback.images import (
     lines,
     resize_unit,
 )
-from paintback.images.regions import thickness, thin_parts
+from paintback.images.regions import narrow_labels, thickness
 
 few = settings(max_examples=30, derandomize=True, deadline=None)
 SHAPES = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -125,22 +125,23 @@ def test_resizing():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_thin_parts_are_those_whose_own_largest_disk_is_small(seed) -> None:
+def test_narrow_parts_are_those_whose_own_largest_disk_is_small(seed) -> None:
     random = np.random.default_rng(seed)
     mask = np.zeros((140, 90), bool)
     for _ in range(12):
         row, column = random.integers(0, 140), random.integers(0, 90)
         mask[row : row + random.integers(1, 20), column : column + random.integers(1, 40)] = True
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    expected = np.zeros_like(mask)
-    for part in range(1, count + 1):
-        if thickness(labels == part) <= 8:
-            expected |= labels == part
-    assert expected.any() and (mask & ~expected).any()
+    expected = [thickness(labels == part) <= 8 for part in range(1, count + 1)]
+    assert any(expected) and not all(expected)
     for tile in (16, 64, 256):
-        np.testing.assert_array_equal(thin_parts(mask, 8, tile), expected)
+        assert narrow_labels(labels, count, 8, tile).tolist() == expected
+    regions = hole_regions(mask, context=8, minimum=16, maximum=64, narrow=8)
+    kinds = [{expected[part - 1] for part in np.unique(labels[region.target])} for region in regions]
+    assert all(len(kind) == 1 for kind in kinds) and sorted(kinds, key=max) == kinds  # never both, narrow ones last
+    assert (sum(region.target.astype(int) for region in regions) == mask).all()
 
 
-def test_a_hole_that_is_everything_is_not_thin() -> None:
-    assert not thin_parts(np.ones((40, 40), bool), 12).any()
-    assert not thin_parts(np.zeros((40, 40), bool), 12).any()
+def test_a_hole_that_is_everything_is_not_narrow() -> None:
+    assert not narrow_labels(np.ones((40, 40), np.int32), 1, 12).any()
+    assert narrow_labels(np.zeros((40, 40), np.int32), 0, 12).shape == (0,)
