@@ -110,7 +110,7 @@ class Recipe:
         draws: for each answer.
         thin_draws: in thin holes that have a method of their own, of whose mean each draw is made.
         mean: whether the answer is the draws' mean in every hole, rather than in thin ones alone.
-        quick: whether models of pixels start from a smooth fill, at the policy's `fast_from`.
+        quick: whether sampling starts from a smooth fill, at the policy's `fast_from`, as `quality.starts_filled` says.
     """
 
     method: Method | None

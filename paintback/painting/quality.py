@@ -2,8 +2,8 @@
 
 good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
        are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better.
-fast   the same sampler with as many steps as ten evaluations allow, which models of pixels start from a smooth fill;
-       of a step-distilled model its own steps, one look at each.
+fast   the same sampler with as many steps as ten evaluations allow, which models that learnt from crops start from a
+       smooth fill; of a step-distilled model its own steps, one look at each.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest
        to their mean.
 
@@ -22,7 +22,17 @@ from paintback.painting.request import Request
 if TYPE_CHECKING:
     from paintback.methods.base import Method
 
-__all__ = ["DRAWS", "EVALUATIONS", "THIN_DRAWS", "draws", "intervals", "named", "resolve", "thin_draws"]
+__all__ = [
+    "DRAWS",
+    "EVALUATIONS",
+    "THIN_DRAWS",
+    "draws",
+    "intervals",
+    "named",
+    "resolve",
+    "starts_filled",
+    "thin_draws",
+]
 
 EVALUATIONS = 10  # of fast, at most, where the method's single step costs no more
 DRAWS = 8  # of best
@@ -102,6 +112,15 @@ def draws(request: Request) -> int:
     if request.average is not None:
         return request.average
     return DRAWS if request.quality == "best" and request.samples == 1 else 1
+
+
+def starts_filled(request: Request, sampler: Sampler) -> bool:
+    """Whether a model that learnt from crops starts wide holes from a smooth fill: at fast, by its own method.
+
+    A method of the user's starts where it always does. A model of pictures of one size knows what is in them as a
+    whole, which a smooth fill tells it wrong: half a garment was worse so by every method.
+    """
+    return request.quality == "fast" and request.method == sampler.method
 
 
 def thin_draws(request: Request) -> int:

@@ -160,6 +160,10 @@ def test_fast_starts_wide_holes_from_a_smooth_fill_and_keeps_its_cost() -> None:
     assert plans["good"].stages[0].grid is None
     listed = inpainter.plan(image(), mask, quality="fast", grid="karras", num_inference_steps=10, **call)
     assert schedule.at(listed.stages[0].grid[0]).ratio > pb.Policy().fast_from  # who names the times has them whole
+    named = inpainter.plan(image(), mask, quality="fast", method="ddnm")
+    assert named.stages[0].grid is None  # and who names a method has it as it is
+    of_one_size = Inpainter(tiny_model(size=64), policy=pb.Policy(multiple=4))
+    assert of_one_size.plan(image(), mask, quality="fast", **call).stages[0].grid is None
 
 
 def test_thickness_is_that_of_the_largest_disk() -> None:
