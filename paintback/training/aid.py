@@ -282,6 +282,8 @@ def train_aid(
         raise ValueError(f"The pictures have {pictures.channels} channels and the model {network.channels}.")
     if training.perceptual and (distance is None or training.actor != "score"):
         raise ValueError("A perceptual cost is for the score actor, and needs a distance such as LPIPS.")
+    if distance is not None and not training.perceptual:
+        raise ValueError("A distance was given and its weight, perceptual, is 0; give both or none.")
     sides = {training.cells_at(step) for step in range(training.steps)}
     if any(pictures.size % side for side in sides):
         raise ValueError(f"cells must divide the pictures' side, {pictures.size}; got {training.cells}.")

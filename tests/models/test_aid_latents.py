@@ -31,20 +31,11 @@ def photographs(tmp_path_factory):
 
 def edm2(folder):
     """A tiny EDM2 of latents, with a VAE beside it."""
-    from diffusers import AutoencoderKL
-
     from paintback.models import checkpoints
     from paintback.models import edm2 as family
-    from tests.models.test_edm2 import LATENTS, state
+    from tests.models.test_edm2 import LATENTS, save_tiny_vae, state
 
-    network = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-    )
-    network.save_pretrained(folder / "vae")
+    save_tiny_vae(folder / "vae")
     path = folder / "latent.safetensors"
     config = checkpoints._json(family.make_config(LATENTS))
     checkpoints.write_checkpoint(checkpoints.Checkpoint("edm2", config, state(LATENTS)), path)

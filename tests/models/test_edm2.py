@@ -98,9 +98,8 @@ def test_published_networks_have_their_number_of_weights(width, millions):
     assert abs(sum(p.numel() for p in network.parameters()) / 1e6 - millions) < 1
 
 
-@pytest.fixture(scope="module")
-def vae(tmp_path_factory):
-    """The folder of a tiny VAE with Stable Diffusion's layout."""
+def save_tiny_vae(folder):
+    """Writes a tiny VAE with Stable Diffusion's layout."""
     from diffusers import AutoencoderKL
 
     with torch.random.fork_rng(devices=[]):
@@ -112,9 +111,14 @@ def vae(tmp_path_factory):
             latent_channels=4,
             norm_num_groups=4,
         )
-    folder = tmp_path_factory.mktemp("models") / "vae"
     network.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    """The folder of a tiny VAE."""
+    return save_tiny_vae(tmp_path_factory.mktemp("models") / "vae")
 
 
 def test_latents_are_normalised_as_edm2_has_it(vae):

@@ -352,8 +352,9 @@ def test_a_perceptual_cost_is_evaluated_and_never_differentiated(bars, tmp_path)
     with_it = log(tmp_path)[0]["psi"]
     run(bars, tmp_path / "plain", steps=4)
     assert with_it > log(tmp_path / "plain")[0]["psi"] + 0.01
-    for bad, distance in ((replace(recipe, actor="adjoint"), rows_off), (recipe, None)):
-        with pytest.raises(ValueError, match="score actor"):
+    plain = replace(recipe, perceptual=0.0)
+    for bad, distance in ((replace(recipe, actor="adjoint"), rows_off), (recipe, None), (plain, rows_off)):
+        with pytest.raises(ValueError, match=r"score actor|both or none"):
             train_aid(bars, Bars(), tmp_path / "bad", training=bad, distance=distance, **given)
 
 
