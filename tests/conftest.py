@@ -6,6 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy and what tests start, as `_one_thread` is for torch
 
 import pytest
 import torch
