@@ -4,6 +4,7 @@
 #   make demo                paint back the example pictures into $(OUT)
 #   make test                the tests, without the slow ones
 #   make slow                the slow ones
+#   make matrix              the cells of families and methods that `slow` leaves out
 #   make lint types docs     what their names say
 #
 # Variables: PYTHON (the interpreter), VENV, OUT, ARGS (more arguments for the command or pytest), and TORCH_INDEX, an
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint format types docs clean
+.PHONY: help demo test slow matrix lint format types docs clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -51,6 +52,9 @@ test: $(FULL)
 slow: $(FULL)
 	$(BIN)/python -m pytest -m slow $(PARALLEL) tests/models $(ARGS)
 	$(BIN)/python -m pytest -m 'slow and not timing' --ignore tests/models $(ARGS)
+
+matrix: $(FULL)
+	$(BIN)/python -m pytest -m matrix $(PARALLEL) tests/models $(ARGS)
 
 lint: $(FULL)
 	$(BIN)/ruff format --check .

@@ -19,13 +19,25 @@ PAGE = Path(__file__).parents[2] / "docs" / "models" / "families.md"
 SAME = {"ddim", "sd3_no_t5", "flux_schnell", "wan22"}  # the adapter of a neighbour, with tests of their own elsewhere
 IMAGES = [name for name in tiny.NAMES if name not in {*tiny.VIDEO, *tiny.TRAINED, *SAME}]
 VIDEO = [name for name in tiny.VIDEO if name not in SAME]
-FAST = {"ding", "lanpaint", "flowdps"}  # in the default run; all others under the slow marker
+FAST = {"ding", "lanpaint", "flowdps"}  # in the default run
+EACH = {"dps", "fcs", "fmm", "gradpaint", "p2l"}  # with every family in `make slow`
+KINDS = {"ddpm", "sd15", "sd3", "flux_dev", "wan"}  # of pipelines: with every method in `make slow`
 ANY = [name for name in pb.methods.names() if name != "aid"]  # which needs a module trained beside the model
-CELLS = [
-    pytest.param(family, method, marks=[] if method in FAST else [pytest.mark.slow])
-    for family in IMAGES
-    for method in ANY
-]
+
+
+def cells(families: list[str], quick: set[str]) -> list[object]:
+    """Every family with every method; those that are not `quick` are marked by how often they run."""
+
+    def marks(family: str, method: str) -> list[pytest.MarkDecorator]:
+        if method in quick:
+            return []
+        return [pytest.mark.slow if family in KINDS or method in EACH | FAST else pytest.mark.matrix]
+
+    return [pytest.param(family, method, marks=marks(family, method)) for family in families for method in ANY]
+
+
+assert {*IMAGES, *VIDEO} >= KINDS
+assert {*ANY} >= EACH | FAST
 STEPS = 2
 LARGEST = 128  # side of the pictures; a family that is trained on larger ones is told to paint at that
 
@@ -57,7 +69,7 @@ def scene(model):
 
 
 @pytest.mark.filterwarnings("ignore:.*distilled")
-@pytest.mark.parametrize(("family", "method"), CELLS)
+@pytest.mark.parametrize(("family", "method"), cells(IMAGES, FAST))
 def test_cell(inpainter, family, method):
     own = inpainter(family)
     picture, mask = scene(own.model)
@@ -86,9 +98,8 @@ def test_cell(inpainter, family, method):
         assert out.vjps == chosen.vjps(STEPS)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*distilled")
-@pytest.mark.parametrize(("family", "method"), [(family, method) for family in VIDEO for method in ANY])
+@pytest.mark.parametrize(("family", "method"), cells(VIDEO, set()))
 def test_video_cell(inpainter, family, method):
     own = inpainter(family)
     side = 64 if family.endswith("ti2v") else 32
