@@ -50,8 +50,8 @@ test: $(FULL)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 slow: $(FULL)
-	$(BIN)/python -m pytest -m slow $(PARALLEL) tests/models $(ARGS)
-	$(BIN)/python -m pytest -m 'slow and not timing' --ignore tests/models $(ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) --ignore tests/web --ignore tests/batch $(ARGS)
+	$(BIN)/python -m pytest -m 'slow and not timing' tests/web tests/batch $(ARGS)
 
 matrix: $(FULL)
 	$(BIN)/python -m pytest -m matrix $(PARALLEL) tests/models $(ARGS)

@@ -63,6 +63,7 @@ def test_the_templates_own_test_passes(package: Path) -> None:
     assert "1 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_line_has_it(package: Path) -> None:
     (shown,) = json.loads(run(package, "-m", "paintback", "methods", "mixed", "--format", "json").stdout)
     assert [field["name"] for field in shown["fields"]] == ["coordinates", "times", "share"]
@@ -77,6 +78,7 @@ def test_the_command_line_has_it(package: Path) -> None:
     assert "mixed: share must be between 0.0 and 1.0; got 2.0" in refused
 
 
+@pytest.mark.slow
 def test_the_bench_has_it(package: Path) -> None:
     words = ["bench", "posterior", "--methods", "mixed", "--problems", "A", "--steps", "4", "--particles", "200"]
     run(package, "-m", "paintback", *words, "--seeds", "1", "-o", "bench", "-q")
@@ -113,6 +115,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_page_has_it(package: Path) -> None:
     (package / "page.py").write_text(PAGE)
     seen = json.loads(run(package, "page.py").stdout.splitlines()[-1])

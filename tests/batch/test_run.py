@@ -180,6 +180,7 @@ def test_a_cut_line_is_dropped_and_two_runs_do_not_meet(jobs, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes")
+@pytest.mark.slow
 def test_killed_at_random_moments(jobs, tmp_path):
     """200 pictures; the process is killed at 5 random moments. The slow twin of this test kills the command itself."""
     given, out, straight = jobs(200), tmp_path / "out", tmp_path / "straight"

@@ -126,6 +126,7 @@ def test_words():
     np.testing.assert_array_equal(find("dust", Picture(photo[..., :1])), dust(picture))  # grey alike
 
 
+@pytest.mark.slow
 def test_large_scans_are_scaled():
     """The same damage, three times as large, is found."""
     photo = plain((1200, 1900))

@@ -24,6 +24,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_methods_are_compared_within_a_budget(photos, tmp_path, capsys):
     asked = [
         "--model",

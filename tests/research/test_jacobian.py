@@ -309,7 +309,7 @@ def folder(tmp_path: Path) -> Path:
 SMALL = ("--levels", "0.1,2", "--pictures", "3", "--spectra", "2", "--probes", "2", "--iterations", "3", "-q")
 
 
-@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("colours", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_command_writes_its_files(call: Any, tmp_path: Path, idx: Path, folder: Path, colours: int) -> None:
     model = weights(tmp_path / "tiny.safetensors", colours)
     data = ("--data", idx) if colours == 1 else ("--data", folder, "--size", "20")

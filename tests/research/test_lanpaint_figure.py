@@ -46,6 +46,7 @@ def test_the_figure_has_all_its_runs() -> None:
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,6 +178,7 @@ enlarged: list[float] = pb.superres("a.png", 2).residuals
 """
 
 
+@pytest.mark.slow
 def test_a_type_checker_sees_every_public_name(tmp_path) -> None:
     pytest.importorskip("mypy")
     missing = {name for name in pb.__all__ if f"pb.{name}" not in USER}

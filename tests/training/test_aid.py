@@ -115,7 +115,9 @@ def test_closed_form_costs():
     torch.testing.assert_close(exact_u(sigma, x.detach()), -slope / BETA)
 
 
-@pytest.mark.parametrize("kind", ["score", "pathwise", "adjoint"])
+@pytest.mark.parametrize(
+    "kind", ["score", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pathwise", "adjoint"))]
+)
 def test_learning_closes_most_of_the_gap(kind):
     error, before, optimal, after = learn(kind, steps=10, rows=512, updates=150, rate=0.05)
     assert after - optimal < 0.1 * (before - optimal)
@@ -157,7 +159,7 @@ class Linear(nn.Module):
 
 @pytest.mark.parametrize("clock", ["sigma", "index"])
 @pytest.mark.parametrize(("kind", "critic"), [("adjoint", "martingale"), ("score", "martingale"), ("score", "td0")])
-@pytest.mark.parametrize("size", [1, 2], ids=["scalar", "linear"])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["scalar", "linear"])
 def test_both_clocks_and_critics_find_the_deterministic_optimum(size, kind, critic, clock):
     """Of a Gaussian problem's own Euler steps, whose best controls are those of a Riccati recursion."""
     sigmas = torch.linspace(TOP, 0, 7, dtype=torch.float64).tolist()

@@ -186,6 +186,7 @@ def run(words, *more, code=0):
     assert stop.value.code == code
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_packs_in_time_and_goes_on_where_it_was(pack, tmp_path, capsys):
     weights = tmp_path / "w.json"
     weights.write_text('{"a": 1, "b": 1, "drawn": 1}')
