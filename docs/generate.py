@@ -49,6 +49,7 @@ COLUMNS = {
     "FLUX.1 Kontext": "flux_kontext",
     "FLUX.2 klein": "flux2_klein",
     "Qwen-Image": "qwen_image",
+    "Qwen-Image-Edit": "qwen_image_edit",
     "Z-Image": "z_image",
     "HiDream": "hidream",
     "Chroma": "chroma",

@@ -256,11 +256,12 @@ def _compare(model: Model, prompt: str | None, steps: int, side: int, report: Re
         twin: Any = from_pipe(plain, name=model.name, step_distilled=False)
         frames = () if model.training_frames == 1 else (1 + twin.codec.frames,)
         size = (*frames, *(side // model.multiple * model.multiple,) * 2)
-        denoiser = twin.denoiser_at(size, Told(prompt))
+        shown = _shown(twin, side)
+        denoiser = twin.denoiser_at(size, Told(prompt, embeddings=shown))
         noise = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
         began = time.perf_counter()
         with PeakMemory(model.device) as memory:
-            theirs = run_pipe(twin, noise, prompt, size, steps)
+            theirs = run_pipe(twin, noise, prompt, size, steps, shown.get("reference_images"))
             _wait(model.device)
         report.pipeline = {
             "milliseconds": 1e3 * (time.perf_counter() - began) / steps,
@@ -360,8 +361,9 @@ def _one(
             made = out.frames[0]
         else:
             out = own(
-                picture, hole, prompt, method=method, num_inference_steps=steps, generator=0, output_type="np", **given
-            )
+                picture, hole, prompt, method=method, num_inference_steps=steps, generator=0, output_type="np",
+                **given, **_shown(own.model, side),
+            )  # fmt: skip
             made = out.images[0]
     except Exception as error:
         return Painted(method.name, -1, calls[0], 0.0, None, False, f"{type(error).__name__}: {error}"), None
@@ -372,6 +374,15 @@ def _one(
     exact = bool(np.array_equal(made[~hole], picture[~hole]))
     shown = Picture((made * 255).round().astype(np.uint8))
     return Painted(method.name, out.evaluations, calls[0], spent, out.peak_memory_bytes, exact), shown
+
+
+def _shown(model: Model, side: int) -> dict[str, Any]:
+    """The picture to go by, where a model's text encoder reads one beside the text."""
+    if "image" not in getattr(model, "reads", ()):
+        return {}
+    from PIL import Image
+
+    return {"reference_images": Image.fromarray((_scene(side)[0] * 255).round().astype(np.uint8))}
 
 
 def _scene(side: int) -> tuple[Any, Any]:

@@ -143,7 +143,8 @@ class Options(TypedDict, total=False):
         ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
             Stable Diffusion and SDXL.
         ip_adapter_image_embeds: in place of it, as the pipeline makes them.
-        reference_images: a picture to go by, of FLUX.1 Kontext; often the one that is painted in.
+        reference_images: a picture to go by, or several, of FLUX.1 Kontext, FLUX.2 and Qwen-Image-Edit; often the one
+            that is painted in.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
             one of Stable Diffusion's or SDXL's ControlNet classes. Without it the ControlNet is not asked.
         controlnet_conditioning_scale: how strongly, 1 by default; one number, or one for each ControlNet.

@@ -23,8 +23,8 @@ from tests.models import tiny_pipelines as tiny
 
 DATA = Path(__file__).parents[2] / "docs" / "data" / "features.json"
 NAMES = (
-    *("sd15", "sdxl", "sd3", "flux_dev", "flux_kontext", "flux2_klein", "qwen_image", "z_image", "hidream"),
-    *("chroma", "aura_flow", "pixart_sigma", "lumina2", "sana", "wan"),
+    *("sd15", "sdxl", "sd3", "flux_dev", "flux_kontext", "flux2_klein", "qwen_image", "qwen_image_edit", "z_image"),
+    *("hidream", "chroma", "aura_flow", "pixart_sigma", "lumina2", "sana", "wan"),
 )
 
 
@@ -32,10 +32,15 @@ def look(pipe: Any, **words: Any) -> Any:
     """One evaluation under a prompt and what is given beside it."""
     model: Any = from_pipe(pipe)
     size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
-    denoiser = model.denoiser("a red fox", size=size, **words)
+    denoiser = model.denoiser("a red fox", size=size, **{**shown(model), **words})
     seen = denoiser(torch.zeros(1, *denoiser.shape), 0.5)
     assert bool(seen.x0.isfinite().all())
     return seen
+
+
+def shown(model: Any) -> dict[str, Any]:
+    """A picture to go by, for models that cannot do without one."""
+    return {"reference_images": torch.zeros(1, 3, 64, 64)} if "image" in model.reads else {}
 
 
 def keyword(name: str, value: Any) -> Callable[[Any], None]:
@@ -80,7 +85,7 @@ def class_of_another_task(pipe: Any) -> None:
 def gradients(pipe: Any) -> None:
     model: Any = from_pipe(pipe)
     size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
-    denoiser = model.denoiser("a red fox", size=size)
+    denoiser = model.denoiser("a red fox", size=size, **shown(model))
     hidden = torch.zeros(denoiser.shape, dtype=torch.bool)
     run = pb.methods.get("dps").open(denoiser, pb.Observation(torch.zeros(denoiser.shape), hidden), 2)
     x = torch.zeros(1, *denoiser.shape)
@@ -148,4 +153,5 @@ def column(name: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    tiny.small_references(setattr)
     DATA.write_text(json.dumps({name: column(name) for name in NAMES}, indent=1) + "\n", encoding="utf-8")

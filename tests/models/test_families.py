@@ -16,7 +16,13 @@ from paintback.tasks.inpaint import Inpainter
 from tests.models import tiny_pipelines as tiny
 
 PAGE = Path(__file__).parents[2] / "docs" / "models" / "families.md"
-SAME = {"ddim", "sd3_no_t5", "flux_schnell", "wan22"}  # the adapter of a neighbour, with tests of their own elsewhere
+SAME = {
+    "ddim",
+    "sd3_no_t5",
+    "flux_schnell",
+    "qwen_image_edit_plus",
+    "wan22",
+}  # the adapter of a neighbour, with tests of their own elsewhere
 IMAGES = [name for name in tiny.NAMES if name not in {*tiny.VIDEO, *tiny.TRAINED, *SAME}]
 VIDEO = [name for name in tiny.VIDEO if name not in SAME]
 FAST = {"ding", "lanpaint", "flowdps"}  # in the default run
@@ -70,10 +76,13 @@ def scene(model):
 
 @pytest.mark.filterwarnings("ignore:.*distilled")
 @pytest.mark.parametrize(("family", "method"), cells(IMAGES, FAST))
-def test_cell(inpainter, family, method):
+def test_cell(inpainter, family, method, monkeypatch):
+    tiny.small_references(monkeypatch.setattr)
     own = inpainter(family)
     picture, mask = scene(own.model)
     words = {"prompt": "a red fox"} if family in tiny.TEXT_TO_IMAGE else {}
+    if family in tiny.EDITING:
+        words["reference_images"] = picture
     size = dict.fromkeys(("height", "width"), LARGEST) if own.model.training_size > LARGEST else {}
     fields = {"prompt_steps": 1} if method == "p2l" else {}
     chosen = pb.methods.get(method, **fields)

@@ -65,6 +65,8 @@ def test_embeddings_of_another_width_are_named(pipes, name):
     pooled = {"pooled_prompt_embeds": torch.zeros(1, 7)} if name in POOLED else {}
     if "prompt_attention_mask" in getattr(from_pipe(pipes(name)), "embeds", ()):
         pooled["prompt_attention_mask"] = torch.ones(1, 4)
+    if name in tiny.EDITING:
+        pooled["reference_images"] = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match=r"^prompt_embeds is \(1, 4, 7\), and .* reads vectors of \d+ numbers"):
         tell(pipes(name), prompt_embeds=torch.zeros(1, 4, 7), **pooled)
 

@@ -23,6 +23,7 @@ from tests.models.tiny_pipelines import (
     denoiser,
     folder,
     load,
+    small_references,
 )
 
 CONDITIONS = (
@@ -34,6 +35,11 @@ CONDITIONS = (
     "pooled_embeds",
 )
 MULTIPLES = {"ldm": 4, "sana": 2, "wan22_ti2v": 16}  # of the VAE; 8 where no other is said
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_references(monkeypatch.setattr)
 
 
 class SeenError(Exception):
@@ -155,7 +161,7 @@ def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
     picture = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").mul(0.5).clamp(-1, 1)
     if name in VIDEO:
         picture = picture[:, :, None].repeat(1, 1, 5, 1, 1)
-    elif name == "qwen_image":
+    elif name.startswith("qwen_image"):
         picture = picture[:, :, None]
     with torch.no_grad():
         encoded = vae.encode(picture)
@@ -166,7 +172,7 @@ def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
         decoded = vae.decode(noise * std + mean).sample
     multiple = MULTIPLES.get(name, 8)
     assert latent.shape[-2:] == (64 // multiple, 64 // multiple)
-    assert latent.shape[2:-2] == ((2,) if name in VIDEO else (1,) if name == "qwen_image" else ())
+    assert latent.shape[2:-2] == ((2,) if name in VIDEO else (1,) if name.startswith("qwen_image") else ())
     assert decoded.shape == picture.shape
     assert 0.5 < ((latent - mean) / std).std() < 1.5
     assert 0.25 < decoded.std() < 0.6
@@ -191,7 +197,8 @@ def test_a_folder_without_t5_says_so_unless_told(tmp_path_factory: pytest.TempPa
     assert DiffusionPipeline.from_pretrained(path, **LOADING["sd3_no_t5"]).text_encoder_3 is None
 
 
-def test_qwen_images_template_is_cut_at_the_prompt() -> None:
-    pipe = build("qwen_image")
-    head = pipe.prompt_template_encode.split("{}")[0]
+@pytest.mark.parametrize("name", ["qwen_image", "qwen_image_edit", "qwen_image_edit_plus"])
+def test_qwen_images_template_is_cut_at_the_prompt(name: str) -> None:
+    pipe = build(name)
+    head = pipe.prompt_template_encode.split("{}")[0].split("<|vision_start|>")[0]
     assert len(pipe.tokenizer(head).input_ids) == pipe.prompt_template_encode_start_idx

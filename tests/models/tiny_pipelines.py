@@ -22,6 +22,8 @@ What a family's folder asks for at loading, and what its pipeline asks for when 
 - `hidream`: `default_sample_size` is not saved and is 128 again after loading; `load` sets it to 8, or the pipeline
   would enlarge every picture to an area of 1024 x 1024. The attention chosen for Llama is not saved either: loaded it
   is sdpa, which has no attentions to return; the pipeline asks for them, does not use them, and a warning is logged.
+- `qwen_image_edit`, `qwen_image_edit_plus`: the processor has no part for video, which torchvision would be needed for,
+  and so a folder cannot bring it: `load` gives it. `small_references` makes the pictures to go by small.
 - `sdxl_inpaint`: its `strength` is 0.9999 by default, which takes the first step away: `call_arguments` says 1.
 - `sd3_controlnet_inpaint`: the ControlNet is in the folder (the released one is a repository of its own). Its pipeline
   encodes the picture without the generator: only `torch.manual_seed` makes two calls equal.
@@ -53,6 +55,8 @@ TEXT_TO_IMAGE = (
     "flux_schnell",
     "flux_kontext",
     "qwen_image",
+    "qwen_image_edit",
+    "qwen_image_edit_plus",
     "z_image",
     "flux2_klein",
     "hidream",
@@ -62,6 +66,7 @@ TEXT_TO_IMAGE = (
     "lumina2",
     "sana",
 )
+EDITING = ("qwen_image_edit", "qwen_image_edit_plus")  # paint by a picture
 VIDEO = ("wan", "wan22", "wan22_ti2v")
 TRAINED = ("sd15_inpaint", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
 NAMES = UNCONDITIONAL + TEXT_TO_IMAGE + VIDEO + TRAINED
@@ -89,8 +94,10 @@ def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline's folder as `save_pretrained` writes it; written at the session's first request."""
     path = tmp_path_factory.getbasetemp() / "tiny-pipelines" / name
     if not path.exists():
-        part = path.with_suffix(".part")
-        build(name).save_pretrained(part)
+        part, pipe = path.with_suffix(".part"), build(name)
+        if name in EDITING:
+            pipe.register_modules(processor=None)
+        pipe.save_pretrained(part)
         part.rename(path)
     return path
 
@@ -100,6 +107,8 @@ def load(path: Path, name: str, **arguments: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     _quiet()
+    if name in EDITING:
+        arguments = {"processor": _qwen_processor(), **arguments}
     return _finish(DiffusionPipeline.from_pretrained(path, **LOADING[name], **arguments), name)
 
 
@@ -135,6 +144,10 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
         made |= {"use_resolution_binning": False}
     if name in VIDEO:
         made |= {"num_frames": 5}
+    if name in EDITING:
+        from PIL import Image
+
+        made |= {"image": Image.radial_gradient("L").resize((64, 64)).convert("RGB")}
     if name in TRAINED:
         from PIL import Image
 
@@ -146,6 +159,21 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
         else:
             made |= {"image": picture, "mask_image": mask, "strength": 1.0}
     return made | more
+
+
+def small_references(patch: Callable[[Any, str, Any], None], side: int = 64) -> None:
+    """Makes the pictures that Qwen-Image-Edit goes by so large, not 1024 x 1024, in its pipelines and in ours.
+
+    Args:
+        patch: such as pytest's `monkeypatch.setattr`.
+        side: of a square of their area.
+    """
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit as edit
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as plus
+
+    patch(edit, "calculate_dimensions", lambda _, ratio: (*plus.calculate_dimensions(side**2, ratio), None))
+    patch(plus, "VAE_IMAGE_SIZE", side**2)
+    patch(plus, "CONDITION_IMAGE_SIZE", 32**2)
 
 
 def _quiet() -> None:
@@ -251,6 +279,14 @@ QWEN_SPACED = (
     "the image by detailing color shape size texture quantity text spatial relationships of objects and background"
 )
 QWEN_PLAIN = "system Describe user assistant"
+# And for Qwen-Image-Edit's, of 64.
+EDIT_SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+EDIT_SPACED = (
+    "the key features of input image ( shape size texture objects background then explain how user text instruction "
+    "should alter or modify Generate a new that meets requirements while maintaining consistency with original where "
+    "appropriate"
+)
+EDIT_PLAIN = "system Describe user assistant color 's ),"
 
 
 def _byte_letters() -> list[str]:
@@ -279,19 +315,31 @@ def _t5_tokenizer() -> Any:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
-def _qwen_tokenizer() -> Any:
+def _qwen_tokenizer(spaced: str = QWEN_SPACED, plain: str = QWEN_PLAIN, more: tuple[str, ...] = ()) -> Any:
     from transformers import Qwen2Tokenizer
 
     merges = []
-    for word in ["Ġ" + word for word in QWEN_SPACED.split()] + QWEN_PLAIN.split():
+    for word in ["Ġ" + word for word in spaced.split()] + plain.split():
         merges += [(word[:end], word[end]) for end in range(1, len(word))]
     merges = list(dict.fromkeys(merges))
-    tokens = _byte_letters() + ["".join(pair) for pair in merges] + list(QWEN_SPECIAL)
+    tokens = _byte_letters() + ["".join(pair) for pair in merges] + [*QWEN_SPECIAL, *more]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=merges, chat_template=CHAT, model_max_length=1024)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIAL[1:3])})
+    tokenizer.add_special_tokens({"additional_special_tokens": [*QWEN_SPECIAL[1:3], *more]})
     tokenizer.add_tokens(list(QWEN_SPECIAL[3:]))
     return tokenizer
+
+
+def _qwen_processor() -> Any:
+    from transformers import Qwen2VLImageProcessorPil, Qwen2VLProcessor
+
+    class Processor(Qwen2VLProcessor):
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            """Nothing is checked: there is no part for video."""
+
+    Processor.__name__ = "Qwen2VLProcessor"
+    tokenizer = _qwen_tokenizer(EDIT_SPACED, EDIT_PLAIN, EDIT_SPECIAL)
+    return Processor(image_processor=Qwen2VLImageProcessorPil(), tokenizer=tokenizer)
 
 
 def _llama_tokenizer() -> Any:
@@ -370,16 +418,22 @@ def _qwen3(*, causal: bool, layers: int) -> Any:
     return randomize((Qwen3ForCausalLM if causal else Qwen3Model)(config))
 
 
-def _qwen25_vl() -> Any:
+def _qwen25_vl(tokenizer: Any = None) -> Any:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+    tokenizer, ids = tokenizer or _qwen_tokenizer(), {}
+    if EDIT_SPECIAL[0] in tokenizer.get_vocab():
+        keys = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+        ids = dict(zip(keys, tokenizer.convert_tokens_to_ids(list(EDIT_SPECIAL)), strict=True))
     text = {
-        "vocab_size": len(_qwen_tokenizer()),
+        "vocab_size": len(tokenizer),
         "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
         **_decoder_shape(32, 2),
     }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
-    return randomize(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)))
+    return randomize(
+        Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids))
+    )
 
 
 def _gemma() -> Any:
@@ -866,8 +920,9 @@ def _wan22_ti2v() -> Any:
     )
 
 
-def _qwen_image() -> Any:
-    from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
+def _qwen_image(kind: str = "") -> Any:
+    import diffusers
+    from diffusers import QwenImageTransformer2DModel
 
     transformer = QwenImageTransformer2DModel(
         in_channels=64,
@@ -878,12 +933,15 @@ def _qwen_image() -> Any:
         joint_attention_dim=32,
         axes_dims_rope=(4, 6, 6),
     )
-    return QwenImagePipeline(
+    processor = _qwen_processor() if kind else None
+    tokenizer = processor.tokenizer if kind else _qwen_tokenizer()
+    return getattr(diffusers, f"QwenImage{kind}Pipeline")(
         scheduler=_flow_dynamic(shift=1.0, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02),
         vae=_kl_qwen(),
-        text_encoder=_qwen25_vl(),
-        tokenizer=_qwen_tokenizer(),
+        text_encoder=_qwen25_vl(tokenizer),
+        tokenizer=tokenizer,
         transformer=randomize(transformer, gain=1.5),
+        **({"processor": processor} if kind else {}),
     )
 
 
@@ -1155,6 +1213,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "flux_kontext": _flux_kontext,
     "flux_schnell": _flux_schnell,
     "qwen_image": _qwen_image,
+    "qwen_image_edit": lambda: _qwen_image("Edit"),
+    "qwen_image_edit_plus": lambda: _qwen_image("EditPlus"),
     "z_image": _z_image,
     "flux2_klein": _flux2_klein,
     "hidream": _hidream,

@@ -284,6 +284,7 @@ class PipelineModel(LatentModel, OfPipe):
         embeds: what stands for the text, by the pipeline's names; those of a negative prompt have "negative_" before.
         alone: whether the first of `embeds` does without the others.
         takes_negative: whether there is a negative prompt.
+        reads: what the pipeline's `encode_prompt` reads beside the text, as `beside` has it.
         answers: what the pipeline's `encode_prompt` gives, in order: "embeds" and names of `Condition.extras`; those of
             the negative prompt have "negative_" before; "" for what the network need not be told.
     """
@@ -298,6 +299,7 @@ class PipelineModel(LatentModel, OfPipe):
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     alone: ClassVar[bool] = False
     takes_negative: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds")
 
     schedule: Schedule = field(kw_only=True)
@@ -352,7 +354,7 @@ class PipelineModel(LatentModel, OfPipe):
         """
         negative = tuple(f"negative_{name}" for name in self.embeds)
         taken = (*self.embeds, *(negative if self.takes_negative else ()), *self.words)
-        refuse(embeddings, taken, self.name)
+        refuse({name: value for name, value in embeddings.items() if name not in self.reads}, taken, self.name)
         if not self.alone:
             together(embeddings, self.embeds, self.name)
             together(embeddings, negative, self.name)
@@ -367,7 +369,8 @@ class PipelineModel(LatentModel, OfPipe):
         if not guided:
             return under, None
         own = {name.removeprefix("negative_"): embeddings[name] for name in of_other}
-        shared = {name: embeddings[name] for name in ("clip_skip", "max_sequence_length") if name in embeddings}
+        both = ("clip_skip", "max_sequence_length", *self.reads)
+        shared = {name: embeddings[name] for name in both if name in embeddings}
         return under, self.condition(self.ask(negative_prompt or "", {**own, **shared}))
 
     def ask(self, prompt: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -465,6 +468,14 @@ class PipelineModel(LatentModel, OfPipe):
         told = torch.tensor([guidance_scale], dtype=torch.float32, device=condition.embeds.device)
         return replace(condition, extras={**condition.extras, "guidance": told})
 
+    def beside(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What `encode_prompt` reads beside the text, by its names.
+
+        Args:
+            own: `keywords` with the values that were given, or None.
+        """
+        return {}
+
     def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
         """The denoiser with what the family adds.
 
@@ -491,7 +502,7 @@ class PipelineModel(LatentModel, OfPipe):
         scale, told = self.scales(negative_prompt, guidance_scale, {**own, **given})
         rescale, attention = self._settings(given)
         guided = scale > 1 and (prompt is not None or negative_prompt is not None or bool(given) or bool(shown))
-        both = self._encode(prompt or "", negative_prompt, guided, given)
+        both = self._encode(prompt or "", negative_prompt, guided, {**given, **self.beside(own)})
         check_widths(self.name, self.network, given)
         at = [None if one is None else replace(self.at_size(one, size), options=attention) for one in both]
         under, without = (one if one is None or told is None else self.embed(one, told) for one in at)

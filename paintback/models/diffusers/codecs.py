@@ -51,7 +51,8 @@ class VaeCodec(LatentCodec):
         self.channels = int(config.get("latent_channels") or config.z_dim)
         self.scaling = float(config.get("scaling_factor") or 1.0)
         self.shift = float(config.get("shift_factor") or 0.0)
-        mean, std = (config.get(name, getattr(vae, name, None)) for name in ("latents_mean", "latents_std"))
+        places = ("latents_mean", "latents_std")
+        mean, std = (config[name] if name in config else getattr(vae, name, None) for name in places)
         self.statistics = None if mean is None or std is None else Statistics(mean, std)
 
     @contextlib.contextmanager

@@ -36,7 +36,9 @@ def first_order(scheduler: Any) -> tuple[Any, str | None]:
     return plain, None
 
 
-def run_pipe(model: Any, noise: Tensor, prompt: str | None, size: tuple[int, ...], steps: int) -> Tensor:
+def run_pipe(
+    model: Any, noise: Tensor, prompt: str | None, size: tuple[int, ...], steps: int, image: Any = None
+) -> Tensor:
     """The pipeline's pictures from a given noise, in [0, 1], (B, 3, H, W) or (B, F, 3, H, W).
 
     Args:
@@ -45,9 +47,12 @@ def run_pipe(model: Any, noise: Tensor, prompt: str | None, size: tuple[int, ...
         prompt: text; with None the pipeline is called without any.
         size: (H, W) or (F, H, W).
         steps: N.
+        image: to go by, for a pipeline that cannot do without one.
     """
     pipe = model.pipe
     words = {"prompt": prompt or "", "height": size[-2], "width": size[-1], "latents": model.as_latents(noise)}
+    if image is not None:
+        words["image"] = image
     if len(size) == 3:
         words["num_frames"] = size[0]
     if prompt is None and model.guidance_scale > 1:

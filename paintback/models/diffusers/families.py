@@ -31,6 +31,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "LDMPipeline": ("pixel", "LatentDiffusion"),
     "Lumina2Pipeline": ("lumina2", "Lumina2"),
     "PixArtSigmaPipeline": ("pixart", "PixArtSigma"),
+    "QwenImageEditPipeline": ("qwen_image", "QwenImageEdit"),
+    "QwenImageEditPlusPipeline": ("qwen_image", "QwenImageEditPlus"),
     "QwenImagePipeline": ("qwen_image", "QwenImage"),
     "SanaPipeline": ("sana", "Sana"),
     "StableDiffusion3Pipeline": ("sd3", "StableDiffusion3"),

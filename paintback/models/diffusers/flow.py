@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.models.diffusers.base import PipelineModel, Size, clock, is_flow
+from paintback.models.diffusers.base import PipelineDenoiser, PipelineModel, Size, clock, is_flow
+from paintback.models.diffusers.shown import references
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
@@ -28,9 +29,11 @@ class FlowPipeline(PipelineModel):
 
     Attributes:
         packed: whether the pipeline's latents are tokens, as its `_pack_latents` makes them.
+        most_references: pictures that it is shown to go by, at most; None for any number.
     """
 
     packed: ClassVar[bool] = False
+    most_references: ClassVar[int | None] = None
 
     @classmethod
     def check_pipe(cls, pipe: Any, name: str) -> None:
@@ -91,6 +94,19 @@ class FlowPipeline(PipelineModel):
             (height, width, x.device, self.dtype),
             lambda: self.pipe._prepare_latent_image_ids(1, height, width, x.device, self.dtype),
         )
+
+    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
+        """Adds the pictures that it is shown to go by, if any; under the negative prompt too."""
+        for number, picture in enumerate(references(own.get("reference_images"), self.name, self.most_references)):
+            with torch.no_grad():
+                latents = self.encode_reference(picture)
+            for conditional in (True, False):
+                made.tell({f"reference_{number}": latents}, conditional=conditional)
+        return made
+
+    def encode_reference(self, picture: Any) -> Tensor:
+        """(1, C, h, w), the latents of a picture to go by, at the size and as the pipeline has them."""
+        raise NotImplementedError
 
     def refuse_guidance(self, guidance_scale: float | None, instead: str) -> None:
         """For networks that take no guidance scale.

@@ -5,16 +5,15 @@ Reference: Black Forest Labs, FLUX.1, 2024 (no paper; the architecture is that o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size
+from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.flow import TrueGuidance
-from paintback.models.diffusers.shown import as_pil
+from paintback.models.diffusers.shown import numbered
 from paintback.schedules import Time
 
 __all__ = ["Flux", "FluxKontext"]
@@ -33,24 +32,28 @@ class Flux(TrueGuidance):
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
-        packed = self.pack(x.to(self.dtype))
-        shown, places = self.reference(condition)
+        packed, ids = self.pack(x.to(self.dtype)), self.image_ids(x, size)
+        shown = [one.to(self.dtype) for one in numbered(dict(condition.extras), "reference")]
         output: Tensor = self.pipe.transformer(
-            hidden_states=torch.cat((packed, *shown), dim=1),
+            hidden_states=torch.cat((packed, *(self.pack(one) for one in shown)), dim=1),
             timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
             guidance=condition.extras.get("guidance"),
             pooled_projections=condition.extras["pooled"].to(self.dtype),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             txt_ids=condition.embeds.new_zeros(condition.embeds.shape[1], 3, dtype=self.dtype),
-            img_ids=torch.cat((self.image_ids(x, size), *places)),
+            img_ids=torch.cat((ids, *(self.places(one) for one in shown))),
             return_dict=False,
             **condition.options,
         )[0]
         return self.unpack(output[:, : packed.shape[1]], size)
 
-    def reference(self, condition: Condition) -> tuple[list[Tensor], list[Tensor]]:
-        """Tokens of a picture that the network is shown beside the noisy one, and where they lie; none here."""
-        return [], []
+    def places(self, latents: Tensor) -> Tensor:
+        """Where the tokens of a picture to go by lie: as those of the one that is painted, but for a first number."""
+        first = torch.tensor([1, 0, 0], device=latents.device, dtype=self.dtype)
+        size = (latents.shape[-2] * self.codec.factor, latents.shape[-1] * self.codec.factor)
+        return self.remember(
+            (*size, "reference", latents.device, self.dtype), lambda: self.image_ids(latents, size) + first
+        )
 
 
 @dataclass(frozen=True)
@@ -61,34 +64,16 @@ class FluxKontext(Flux):
     """
 
     keywords: ClassVar[tuple[str, ...]] = (*Flux.keywords, "reference_images")
+    most_references: ClassVar[int | None] = 1
 
-    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
-        """Encodes the picture as the pipeline does, at that of its sizes which is nearest in proportion."""
-        shown = own["reference_images"]
-        if shown is None:
-            return made
-        if isinstance(shown, list | tuple):
-            if len(shown) != 1:
-                raise ValueError(f"The model {self.name!r} is shown one reference picture; got {len(shown)}.")
-            (shown,) = shown
+    def encode_reference(self, picture: Any) -> Tensor:
+        """At that of the pipeline's sizes which is nearest in proportion."""
         from diffusers.pipelines.flux import pipeline_flux_kontext as kontext
 
-        shown, pipe = as_pil(shown), self.pipe
-        height, width = pipe.image_processor.get_default_height_width(shown)
+        pipe = self.pipe
+        height, width = pipe.image_processor.get_default_height_width(picture)
         _, width, height = min((abs(width / height - w / h), w, h) for w, h in kontext.PREFERRED_KONTEXT_RESOLUTIONS)
         height, width = (side // self.multiple * self.multiple for side in (height, width))
-        with torch.no_grad():
-            scaled = pipe.image_processor.preprocess(pipe.image_processor.resize(shown, height, width), height, width)
-            latents = pipe._encode_vae_image(scaled.to(self.device, pipe.vae.dtype), None)
-        places = pipe._prepare_latent_image_ids(
-            1, height // self.multiple, width // self.multiple, self.device, self.dtype
-        )
-        places[..., 0] = 1  # the picture that is painted has 0
-        for conditional in (True, False):
-            made.tell({"reference": self.pack(latents), "places": places[None]}, conditional=conditional)
-        return made
-
-    def reference(self, condition: Condition) -> tuple[list[Tensor], list[Tensor]]:
-        if "reference" not in condition.extras:
-            return [], []
-        return [condition.extras["reference"].to(self.dtype)], [condition.extras["places"][0]]
+        scaled = pipe.image_processor.preprocess(pipe.image_processor.resize(picture, height, width), height, width)
+        latents: Tensor = pipe._encode_vae_image(scaled.to(self.device, pipe.vae.dtype), None)
+        return latents

@@ -8,14 +8,16 @@ statistics. The state here is the same numbers laid out as (32, h, w), so that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.flow import FlowPipeline, set_shifted
+from paintback.models.diffusers.shown import numbered
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
@@ -67,6 +69,7 @@ class Flux2(FlowPipeline):
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 4.0
     attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "joint_attention_kwargs")
+    keywords: ClassVar[tuple[str, ...]] = ("reference_images",)
     takes_negative: ClassVar[bool] = False
     answers: ClassVar[tuple[str, ...]] = ("embeds", "places")
 
@@ -81,22 +84,41 @@ class Flux2(FlowPipeline):
             raise ValueError(f"The model {self.name!r} takes no negative_prompt; leave it out.")
         return 1.0, self.guidance_scale if guidance_scale is None else float(guidance_scale)
 
+    def encode_reference(self, picture: Any) -> Tensor:
+        """Patches of the picture, which is brought down to an area of 1024 x 1024 and cut to whole tokens."""
+        processor, pipe, most = self.pipe.image_processor, self.pipe, 1024 * 1024
+        processor.check_image_input(picture)
+        if picture.width * picture.height > most:
+            picture = processor._resize_to_target_area(picture, most)
+        width, height = (side // self.multiple * self.multiple for side in picture.size)
+        pixels = processor.preprocess(picture, height=height, width=width, resize_mode="crop")
+        patches: Tensor = pipe._encode_vae_image(pixels.to(self.device, pipe.vae.dtype), None)
+        return patches
+
+    def ids(self, patches: Tensor, shown: Sequence[Tensor]) -> Tensor:
+        """Where all tokens lie, those of the pictures to go by too."""
+        own = self.pipe._prepare_latent_ids(patches[:1])
+        return torch.cat((own, self.pipe._prepare_image_ids([one[:1] for one in shown])), 1) if shown else own
+
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
         patches = self.pipe._patchify_latents(x.to(self.dtype).contiguous())
+        shown = [one.to(self.dtype) for one in numbered(dict(condition.extras), "reference")]
+        packed = [self.pipe._pack_latents(one) for one in (patches, *shown)]
+        shapes = [tuple(one.shape[-2:]) for one in (patches, *shown)]
         output: Tensor = self.pipe.transformer(
-            hidden_states=self.pipe._pack_latents(patches),
+            hidden_states=torch.cat(packed, dim=1),
             timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
             guidance=condition.extras.get("guidance"),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             txt_ids=condition.extras["places"],
-            img_ids=self.remember(
-                (tuple(patches.shape), x.device), lambda: self.pipe._prepare_latent_ids(patches).to(x.device)
-            ),
+            img_ids=self.remember((*shapes, x.device), lambda: self.ids(patches, shown).to(x.device)),
             return_dict=False,
             **condition.options,
         )[0]
-        unpacked: Tensor = self.pipe._unpatchify_latents(output.transpose(1, 2).reshape(patches.shape))
+        unpacked: Tensor = self.pipe._unpatchify_latents(
+            output[:, : packed[0].shape[1]].transpose(1, 2).reshape(patches.shape)
+        )
         return unpacked
 
     def as_latents(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
-"""Qwen-Image: a transformer on packed latents of a video VAE, guided only where there is a negative prompt.
+"""Qwen-Image and Qwen-Image-Edit: a transformer on packed latents of a video VAE.
 
+Guided only where there is a negative prompt.
 Reference: Wu et al. 2025 (arXiv:2508.02324).
 
 Guidance keeps the conditional velocity's length: with c and u the velocities under the prompt and the negative one,
@@ -9,6 +10,8 @@ norms taken over each token, which is 2 x 2 cells. Not linear in w, so `Predicti
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,10 +22,11 @@ from paintback.denoiser import Prediction
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.codecs import ClipCodec
 from paintback.models.diffusers.flow import TrueGuidance, with_length
+from paintback.models.diffusers.shown import numbered, references
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["QwenImage"]
+__all__ = ["QwenImage", "QwenImageEdit", "QwenImageEditPlus"]
 
 
 @dataclass(frozen=True)
@@ -44,24 +48,76 @@ class QwenImage(TrueGuidance):
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
-        height, width = (side // self.multiple for side in size)
+        packed = self.pack(x.to(self.dtype))
+        shown = [one.to(self.dtype) for one in numbered(dict(condition.extras), "reference")]
+        shapes = [(1, one.shape[-2] // 2, one.shape[-1] // 2) for one in (x, *shown)]
         output: Tensor = self.pipe.transformer(
-            hidden_states=self.pack(x.to(self.dtype)),
+            hidden_states=torch.cat((packed, *(self.pack(one) for one in shown)), dim=1),
             timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
             guidance=condition.extras.get("guidance"),
             encoder_hidden_states_mask=condition.extras.get("mask"),
             encoder_hidden_states=condition.embeds.to(self.dtype),
-            img_shapes=[[(1, height, width)]] * len(x),
+            img_shapes=[shapes] * len(x),
             return_dict=False,
             **condition.options,
         )[0]
-        return self.unpack(output, size)
+        return self.unpack(output[:, : packed.shape[1]], size)
 
     def unpack(self, packed: Tensor, size: Size) -> Tensor:
         return super().unpack(packed, size)[:, :, 0]
 
     def mix(self, conditional: Prediction, unconditional: Prediction, scale: float, time: Time) -> Prediction:
         return with_length(conditional, unconditional, scale, time, _token_norm)
+
+
+@dataclass(frozen=True)
+class QwenImageEdit(QwenImage):
+    """`QwenImageEditPipeline`: its network is shown a picture to go by, and so is the encoder of the text."""
+
+    keywords: ClassVar[tuple[str, ...]] = (*QwenImage.keywords, "reference_images")
+    most_references: ClassVar[int | None] = 1
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+
+    def beside(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        pictures = references(own["reference_images"], self.name, self.most_references)
+        if pictures:
+            return {"image": self.read_pictures(pictures)}
+        said = (
+            f"The model {self.name!r} learnt to go by a picture; give reference_images, often the very picture that is "
+            "painted in."
+        )
+        if self.most_references == 1:  # its words to the encoder of the text have a place for the picture
+            raise ValueError(said)
+        warnings.warn(said, stacklevel=3)
+        return {}
+
+    def read_pictures(self, pictures: Sequence[Any]) -> Any:
+        """What the text encoder is shown."""
+        return self.scaled(pictures[0])
+
+    def scaled(self, picture: Any, *, read: bool = False) -> Any:
+        """A picture at about the area that the network is shown, or the encoder of the text where that is another."""
+        from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as plus
+
+        area = plus.CONDITION_IMAGE_SIZE if read else plus.VAE_IMAGE_SIZE
+        width, height = plus.calculate_dimensions(area, picture.width / picture.height)
+        return self.pipe.image_processor.resize(picture, height, width)
+
+    def encode_reference(self, picture: Any) -> Tensor:
+        scaled = self.scaled(picture)
+        pixels = self.pipe.image_processor.preprocess(scaled, scaled.height, scaled.width)[:, :, None]
+        latents: Tensor = self.pipe._encode_vae_image(pixels.to(self.device, self.pipe.vae.dtype), None)
+        return latents[:, :, 0]
+
+
+@dataclass(frozen=True)
+class QwenImageEditPlus(QwenImageEdit):
+    """`QwenImageEditPlusPipeline`: shown one picture or several; the encoder of the text sees them smaller."""
+
+    most_references: ClassVar[int | None] = None
+
+    def read_pictures(self, pictures: Sequence[Any]) -> Any:
+        return [self.scaled(one, read=True) for one in pictures]
 
 
 def _token_norm(v: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paintback.images.picture import read_picture
 
-__all__ = ["CONTROL", "PROMPTS", "as_pil", "as_tensor", "cut", "image_prompts", "numbered"]
+__all__ = ["CONTROL", "PROMPTS", "as_pil", "as_tensor", "cut", "image_prompts", "numbered", "references"]
 
 PROMPTS = ("ip_adapter_image", "ip_adapter_image_embeds")
 CONTROL = ("control_image", "controlnet_conditioning_scale")
@@ -30,13 +30,34 @@ def as_tensor(picture: Any) -> Tensor:
 
 
 def as_pil(picture: Any) -> Any:
-    """A picture of any kind as the pipelines' processors scale it best; tensors stay what they are."""
+    """A picture of any kind as the pipelines' processors scale it best."""
     from PIL import Image
 
-    if isinstance(picture, Tensor | Image.Image):
+    if isinstance(picture, Image.Image):
         return picture
+    if isinstance(picture, Tensor):
+        picture = picture.reshape(picture.shape[-3:]).permute(1, 2, 0).float().cpu().numpy()
     unit = read_picture(picture).filled().to_unit()
     return Image.fromarray(((unit[..., :3] + 1) * 127.5).round().astype("uint8"))
+
+
+def references(shown: Any, name: str, most: int | None) -> list[Any]:
+    """The pictures that a model is shown to go by, as PIL has them.
+
+    Args:
+        shown: one picture or a list of them, of any kind; None for none.
+        name: of the model.
+        most: how many it takes; None for any number.
+
+    Raises:
+        ValueError: for more than that.
+    """
+    if shown is None:
+        return []
+    pictures = [as_pil(one) for one in (shown if isinstance(shown, list | tuple) else [shown])]
+    if most is not None and len(pictures) > most:
+        raise ValueError(f"The model {name!r} is shown {most} reference picture at most; got {len(pictures)}.")
+    return pictures
 
 
 def cut(picture: Tensor, box: tuple[int, int, int, int], shape: tuple[int, int], size: Sequence[int]) -> Tensor:
