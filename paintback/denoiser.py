@@ -253,6 +253,21 @@ class Denoiser:
         """
         return self
 
+    def along(self, times: Sequence[float]) -> Denoiser:
+        """This denoiser told the times of a run, falling, the last one 0, for a model that changes on the way.
+
+        A run asks once, before its first step.
+
+        Returns:
+            Self, for a model that does not ask.
+        """
+        inner = getattr(self, "inner", None)
+        if not isinstance(inner, Denoiser) or (told := inner.along(times)) is inner:
+            return self
+        other = copy.copy(self)
+        other.inner = told  # type: ignore[attr-defined]
+        return other
+
     def given(self, values: Tensor, known: Tensor) -> Denoiser:
         """This denoiser told what is known of the pictures that its states are of, for a model that learns from them.
 

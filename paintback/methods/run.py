@@ -70,7 +70,7 @@ class Run:
         initial: Tensor | None = None,
     ) -> None:
         repeats = 1 if num_samples is None else whole("num_samples", num_samples)
-        self.denoiser, self.times = denoiser, list(times)
+        self.denoiser, self.times = denoiser.along([one.t for one in times]), list(times)
         self.codec: Codec = denoiser.codec if type(denoiser.codec) is Codec else _Watched(denoiser.codec, self)
         self.condition: Tensor | None = None if denoiser.condition is None else usual(denoiser.condition)
         self.sigma = observation.sigma

@@ -357,6 +357,10 @@ class Request(Asked):
     reference_images: Told = None
     control_image: Told = None
     controlnet_conditioning_scale: Told = None
+    control_guidance_start: Told = None
+    control_guidance_end: Told = None
+    control_mode: Told = None
+    guess_mode: Told = None
     skip_guidance_layers: Told = None
     skip_layer_guidance_scale: Told = None
     skip_layer_guidance_start: Told = None

@@ -405,9 +405,10 @@ def _support(model: Model, report: Report) -> None:
             said.append(str(error))
         if kind.needs_score and model.distilled:
             said.append(f"{name} draws by the model's score, which a network with distilled guidance does not give")
-    if getattr(getattr(model, "given", None), "controlnet", None) is not None:
+    takes = getattr(model, "keywords", ())
+    if getattr(getattr(model, "given", None), "controlnet", None) is not None and "control_image" not in takes:
         said.append("the pipeline's ControlNet is not asked; its text-to-image part paints")
     for network in model.networks():
         if "IPAdapter" in type(getattr(network, "encoder_hid_proj", None)).__name__:
-            said.append("an IP-Adapter is loaded and no picture can be given to it; call pipe.unload_ip_adapter()")
+            said.append("an IP-Adapter is loaded, and nothing is shown to it here; call pipe.unload_ip_adapter()")
     report.unsupported += said

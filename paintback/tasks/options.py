@@ -54,7 +54,6 @@ A = TypeVar("A", bound=Asked)
 CALL = {"generator": None, "batch_size": 1, "callback_on_step_end": None, "request": None}
 """Keywords with their defaults that are of a call and no part of what is asked."""
 
-_CONTROL = "the ControlNet is asked at every step, and follows control_image as strongly as said"
 _SIZES = "the sizes are told as they are"
 ELSEWHERE = {
     "aesthetic_score": "no refiner is run",
@@ -63,11 +62,8 @@ ELSEWHERE = {
     "callback_steps": "callback_on_step_end is called after every step",
     "cfg_normalization": "guidance is the plain mix of both predictions; lower guidance_scale",
     "cfg_truncation": "guidance is on in every step; lower guidance_scale",
-    "control_guidance_end": _CONTROL,
-    "control_guidance_start": _CONTROL,
-    "control_mask": _CONTROL,
-    "control_mode": _CONTROL,
-    "guess_mode": _CONTROL,
+    "control_mask": "any method paints in the hole of mask_image; a ControlNet follows control_image",
+    "controlnet_pooled_projections": "the ControlNet is told the pooled text that its pipeline tells it by default",
     "crops_coords_top_left": _SIZES,
     "denoising_end": "a picture is painted to its end",
     "denoising_start": "strength says how much of the noise is put on the picture",
@@ -146,8 +142,13 @@ class Options(TypedDict, total=False):
         reference_images: a picture to go by, or several, of FLUX.1 Kontext, FLUX.2 and Qwen-Image-Edit; often the one
             that is painted in.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
-            one of Stable Diffusion's or SDXL's ControlNet classes. Without it the ControlNet is not asked.
-        controlnet_conditioning_scale: how strongly, 1 by default; one number, or one for each ControlNet.
+            one of the ControlNet classes of Stable Diffusion, SDXL, SD 3, FLUX.1, Qwen-Image or Z-Image. Without it the
+            ControlNet is not asked.
+        controlnet_conditioning_scale: how strongly, 1 by default (.75 of Z-Image); one number, or one for each.
+        control_guidance_start: share of the steps before which it is not followed, 0 by default; likewise.
+        control_guidance_end: share of the steps after which it is not, 1 by default; likewise.
+        control_mode: the kind of picture, for a union ControlNet of FLUX.1; one number, or one for each.
+        guess_mode: of Stable Diffusion and SDXL: the side of guidance without the prompt does without the ControlNet.
         skip_guidance_layers: of SD 3.5: layers that are left out of what guidance moves away from.
         skip_layer_guidance_scale: likewise; 2.8 by default.
         skip_layer_guidance_start: likewise, share of the steps; .01 by default.
@@ -215,6 +216,10 @@ class Options(TypedDict, total=False):
     reference_images: Any
     control_image: Any
     controlnet_conditioning_scale: float | Sequence[float] | None
+    control_guidance_start: float | Sequence[float] | None
+    control_guidance_end: float | Sequence[float] | None
+    control_mode: int | Sequence[int | None] | None
+    guess_mode: bool | None
     skip_guidance_layers: Sequence[int] | None
     skip_layer_guidance_scale: float | None
     skip_layer_guidance_start: float | None

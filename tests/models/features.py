@@ -48,9 +48,18 @@ def keyword(name: str, value: Any) -> Callable[[Any], None]:
     return lambda pipe: look(pipe, **{name: value})
 
 
-def control(pipe: Any) -> None:
-    has = hasattr(pipe, "unet")
-    look(tiny.with_controlnet(pipe) if has else pipe, control_image=torch.zeros(1, 3, 64, 64))
+def control(**words: Any) -> Callable[[Any], None]:
+    """A picture to follow, with the ControlNet of the family where diffusers has one."""
+
+    def feature(pipe: Any) -> None:
+        import diffusers
+
+        has = hasattr(diffusers, type(pipe).__name__.replace("Pipeline", "ControlNetPipeline"))
+        own = tiny.with_controlnet(pipe) if has and "control_image" in from_pipe(pipe).keywords else pipe
+        for more in ({}, words):
+            look(own, control_image=torch.zeros(1, 3, 64, 64), **more)
+
+    return feature
 
 
 def image_prompt(pipe: Any) -> None:
@@ -131,7 +140,9 @@ FEATURES: dict[str, Callable[[Any], Any]] = {
     "gradients, sequential offloading": sequential,
     "cast after `from_pipe`": cast_later,
     "`ip_adapter_image`": image_prompt,
-    "`control_image`": control,
+    "`control_image`": control(),
+    "`control_guidance_start`, `_end`": control(control_guidance_start=0.1, control_guidance_end=0.9),
+    "`guess_mode`": control(guess_mode=True),
     "reference pictures": keyword("reference_images", torch.zeros(1, 3, 64, 64)),
 }
 
@@ -142,6 +153,7 @@ def cell(pipe: Any, feature: str) -> str:
         FEATURES[feature](pipe)
     except ValueError as error:
         said = re.sub(r"The model '[^']*'", "It", str(error)).strip()
+        said = re.sub(r"The ControlNets of '[^']*'", "Its ControlNets", said)
         return re.sub(r"; valid are .*", ".", said)  # that list is as long as the family takes embeddings
     return "yes"
 

@@ -183,6 +183,7 @@ def test_skip_layer_guidance_is_the_pipelines():
     theirs = pipe("a red fox", height=64, width=64, num_inference_steps=4, latents=noise, output_type="latent", **words)
     denoiser = from_pipe(pipe).denoiser("a red fox", size=SIZE, **words)
     times, x, rows = denoiser.grid(4), noise, []
+    denoiser = denoiser.along(times.tolist())
     for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         seen = denoiser(x, t)
         rows.append(seen.rows)

@@ -2,67 +2,100 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 import paintback as pb
+from paintback.methods.ding import Ding
 from paintback.models.diffusers import from_pipe
 from paintback.models.diffusers.shown import cut
 from tests.models import tiny_pipelines as tiny
 
 SIZE = (64, 96)
 STEPS = 4  # DDIMScheduler steps by T / N, rounded down
-TOLD = {"prompt": "a red fox", "negative_prompt": "rain", "guidance_scale": 4.0}
+TOLD = {"prompt": "a red fox", "negative_prompt": "rain on a tin roof"}
+GUIDED = {
+    "sd15": {"guidance_scale": 4.0},
+    "sdxl": {"guidance_scale": 4.0},
+    "sd3": {"guidance_scale": 4.0},
+    "flux_dev": {"guidance_scale": 3.0, "true_cfg_scale": 2.0},
+    "qwen_image": {"true_cfg_scale": 3.0},
+    "z_image": {"guidance_scale": 2.5},
+}
 
 
+@functools.cache
 def base(name):
     pipe = tiny.build(name)
-    pipe.scheduler = DDIMScheduler.from_config(
-        pipe.scheduler.config, set_alpha_to_one=True, clip_sample=False, timestep_spacing="trailing"
-    )
+    pipe.short = name
+    if hasattr(pipe, "unet"):
+        pipe.scheduler = DDIMScheduler.from_config(
+            pipe.scheduler.config, set_alpha_to_one=True, clip_sample=False, timestep_spacing="trailing"
+        )
     return pipe
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+def with_controlnet(name, count=1, **settings):
+    pipe = tiny.with_controlnet(base(name), count, **settings)
+    pipe.short = name
+    return pipe
+
+
+@pytest.fixture(scope="module", params=list(GUIDED))
 def controlled(request):
-    return tiny.with_controlnet(base(request.param))
+    return with_controlnet(request.param)
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
 def adapted(request):
-    return tiny.with_ip_adapter(base(request.param))
+    return tiny.with_ip_adapter(base.__wrapped__(request.param))
+
+
+@pytest.fixture(autouse=True)
+def means(monkeypatch):
+    """Some of the pipelines draw from the encoder's Gaussian, and without the generator."""
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
 
 
 def picture(seed=0, size=SIZE):
     return np.random.default_rng(seed).random((*size, 3)).astype(np.float32)
 
 
+def pil(seed=0):
+    from PIL import Image
+
+    return Image.fromarray((picture(seed) * 255).astype(np.uint8))
+
+
 def both(pipe, **more):
     """Our latents with nothing known, and the pipeline's own from the same noise."""
     model = from_pipe(pipe)
-    denoiser = model.denoiser(**TOLD, size=SIZE, **more)
-    ding = pb.methods.get("ding", eta="zero", delayed=True)
+    told = {**TOLD, **GUIDED[pipe.short], **more}
+    denoiser = model.denoiser(**told, size=SIZE)
     nothing = pb.Observation(torch.zeros(denoiser.shape), torch.zeros(denoiser.shape, dtype=torch.bool))
     times = denoiser.grid(STEPS)
     noise = torch.randn(2, *denoiser.shape, generator=torch.Generator().manual_seed(3))
 
-    class Start(type(ding)):
+    class Start(Ding):
         def start(self, run):
             return noise.clone()
 
     ours = Start(eta="zero", delayed=True).sample(denoiser, nothing, STEPS, num_samples=2, grid=times)
-    own = {"image" if key == "control_image" else key: value for key, value in more.items()}
-    if "image" in own:
-        own["image"] = torch.from_numpy(own["image"]).permute(2, 0, 1)[None]
-    if "ip_adapter_image" in own:
-        own["ip_adapter_image"] = [own["ip_adapter_image"]]
+    if hasattr(pipe, "unet") and "control_image" in told:
+        told["image"] = told.pop("control_image")
+    if "ip_adapter_image" in told:
+        told["ip_adapter_image"] = [told["ip_adapter_image"]]
     theirs = pipe(
-        **TOLD, **own, height=SIZE[0], width=SIZE[1], num_inference_steps=STEPS, num_images_per_prompt=2,
-        latents=noise.clone(), output_type="latent",
+        **told, height=SIZE[0], width=SIZE[1], num_inference_steps=STEPS, num_images_per_prompt=2,
+        latents=model.as_latents(noise), output_type="latent",
     ).images  # fmt: skip
-    return ours.x, theirs
+    return model.as_latents(ours.x), theirs
 
 
 def far(a, b):
@@ -70,13 +103,82 @@ def far(a, b):
 
 
 def test_with_nothing_known_it_is_the_controlnet_pipeline(controlled):
-    ours, theirs = both(controlled, control_image=picture(), controlnet_conditioning_scale=0.7)
-    assert far(ours, theirs) < 1e-5
     model = from_pipe(controlled)
-    denoiser = model.denoiser(**TOLD, size=SIZE)
-    other = model.denoiser(**TOLD, size=SIZE, control_image=picture())
-    x = torch.zeros(1, *denoiser.shape)
+    part = {"control_guidance_start": 0.2, "control_guidance_end": 0.8}  # 2 of 4 steps
+    part = {} if controlled.short == "z_image" else part  # whose pipeline has none
+    ours, theirs = both(controlled, control_image=pil(), controlnet_conditioning_scale=0.7)
+    assert far(ours, theirs) < 1e-5
+    if part:
+        other, theirs = both(controlled, control_image=pil(), controlnet_conditioning_scale=0.7, **part)
+        assert far(other, theirs) < 1e-5
+        assert far(other, ours) > 0.01
+    told = {**TOLD, **GUIDED[controlled.short], "size": SIZE}
+    denoiser, other = model.denoiser(**told), model.denoiser(**told, control_image=pil())
+    x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     assert far(denoiser(x, 0.5).x0, other(x, 0.5).x0) > 0.05  # without a picture it is not asked
+
+
+def test_guess_mode_is_the_pipelines():
+    pipe = with_controlnet("sdxl")
+    ours, theirs = both(pipe, control_image=pil(), guess_mode=True)
+    assert far(ours, theirs) < 1e-5
+    assert far(ours, both(pipe, control_image=pil())[0]) > 0.05
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux_dev"])
+def test_several_controlnets_are_the_pipelines(name):
+    told = {
+        "control_image": [pil(0), pil(1)],
+        "controlnet_conditioning_scale": [0.5, 0.8],
+        "control_guidance_start": [0.0, 0.2],
+        "control_guidance_end": [0.5, 1.0],
+    }
+    ours, theirs = both(with_controlnet(name, 2), **told)
+    assert far(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("flux_dev", {"num_mode": 3}),
+    ("qwen_image", {}),
+])  # fmt: skip
+def test_one_controlnet_of_several_kinds_follows_several_pictures(name, settings):
+    modes = {"control_mode": [0, 2]} if settings else {}
+    modes |= {"control_guidance_end": [1.0, 1.0]}  # FLUX.1's pipeline drops the second picture where this is a number
+    pipe = with_controlnet(name, several=True, **settings)
+    ours, theirs = both(pipe, control_image=[pil(0), pil(1)], controlnet_conditioning_scale=[0.5, 0.8], **modes)
+    assert far(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "settings", "more"), [
+    ("flux_dev", {"num_mode": 3}, {"control_mode": 1}),
+    ("flux_dev", {"conditioning_embedding_channels": 16, "in_channels": 64, "patch_size": 2}, {}),
+    ("flux_dev", {"guidance_embeds": False}, {}),
+    ("sd3", {"force_zeros_for_pooled_projection": False}, {}),
+    ("sd3", {"joint_attention_dim": None, "use_pos_embed": False}, {}),
+    ("z_image", {"control_in_dim": 33, "add_control_noise_refiner": "control_noise_refiner"}, {}),
+])  # fmt: skip
+def test_the_kinds_of_controlnet_are_the_pipelines(name, settings, more):
+    ours, theirs = both(with_controlnet(name, **settings), control_image=pil(), **more)
+    assert far(ours, theirs) < 1e-5
+
+
+def test_what_a_controlnet_does_not_take_is_said():
+    model = from_pipe(with_controlnet("sd15"))
+    for more, said in (
+        ({"control_image": pil(), "control_mode": 1}, "have no control_mode; load the ControlNet of the kind"),
+        ({"controlnet_conditioning_scale": 0.5}, "Got controlnet_conditioning_scale without control_image"),
+        ({"control_image": pil(), "control_guidance_start": 0.8, "control_guidance_end": 0.2}, "shares of the steps"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.denoiser("a fox", **more)
+    with pytest.raises(ValueError, match="have no guess_mode; lower controlnet_conditioning_scale"):
+        from_pipe(with_controlnet("sd3")).denoiser("a fox", control_image=pil(), guess_mode=True)
+    for name, settings in (
+        ("sd3", {"extra_conditioning_channels": 1}),
+        ("qwen_image", {"extra_condition_channels": 4}),
+    ):
+        with pytest.raises(ValueError, match="takes the mask"):
+            from_pipe(with_controlnet(name, **settings)).denoiser("a fox", control_image=pil())
 
 
 def test_with_nothing_known_it_is_the_pipeline_with_its_ip_adapter(adapted):

@@ -33,6 +33,7 @@ Needed by all: `LOADING[name]`, the arguments of `from_pretrained`, and `call_ar
 
 from __future__ import annotations
 
+import inspect
 import math
 import zlib
 from collections.abc import Callable
@@ -1144,20 +1145,51 @@ def _sana() -> Any:
 # Beside a pipeline --------------------------------------------------------------------------------------------------
 
 
-def with_controlnet(pipe: Any) -> Any:
-    """A ControlNet pipeline of the parts of a Stable Diffusion or SDXL one."""
+def controlnets(pipe: Any, count: int = 1, **settings: Any) -> list[Any]:
+    """ControlNets that go with a pipeline, drawn like its network."""
     import diffusers
 
+    kind = type(pipe).__name__
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
-        randomize(net, gain=1.5).eval().requires_grad_(False)
-    if "XL" in type(pipe).__name__:
-        made = diffusers.StableDiffusionXLControlNetPipeline(**pipe.components, controlnet=net, add_watermarker=False)
-    else:
-        made = diffusers.StableDiffusionControlNetPipeline(
-            **pipe.components, controlnet=net, requires_safety_checker=False
-        )
+        made = []
+        for _ in range(count):
+            if hasattr(pipe, "unet"):
+                net = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
+            elif kind == "ZImagePipeline":
+                shape = {"dim": 64, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4}
+                places = {"control_layers_places": [0], "control_refiner_layers_places": [0], "control_in_dim": 16}
+                net = diffusers.ZImageControlNetModel(**(shape | places | settings))
+            else:
+                names = {"StableDiffusion3": "SD3", "QwenImage": "QwenImage", "Flux": "Flux"}
+                own = getattr(diffusers, names[kind.removesuffix("Pipeline")] + "ControlNetModel")
+                config = dict(pipe.transformer.config)
+                taken = inspect.signature(own.__init__).parameters
+                net = own(**{name: value for name, value in (config | settings).items() if name in taken})
+            made.append(randomize(net, gain=1.5).eval().requires_grad_(False))
+    return made
+
+
+def with_controlnet(pipe: Any, count: int = 1, *, several: bool | None = None, **settings: Any) -> Any:
+    """A ControlNet pipeline of a pipeline's parts.
+
+    Args:
+        pipe: of a family that has such a class.
+        count: of ControlNets.
+        several: whether they are in the module of several; by default where they are.
+        settings: of the ControlNets.
+    """
+    import diffusers
+
+    nets = controlnets(pipe, count, **settings)
+    own = getattr(diffusers, type(pipe).__name__.replace("Pipeline", "ControlNetPipeline"))
+    held: Any = nets if count > 1 or several else nets[0]
+    if count > 1 or several:
+        part = own.__name__.replace("StableDiffusion3", "SD3").replace("ControlNetPipeline", "MultiControlNetModel")
+        held = getattr(diffusers, part, list)(nets)
+    more = {"StableDiffusionPipeline": {"requires_safety_checker": False},
+            "StableDiffusionXLPipeline": {"add_watermarker": False}}.get(type(pipe).__name__, {})  # fmt: skip
+    made = own(**pipe.components, controlnet=held, **more)
     made.set_progress_bar_config(disable=True)
     return made
 

@@ -86,7 +86,7 @@ def test_every_keyword_of_diffusers_is_taken_or_names_what_takes_its_place(kind:
         ({"latents": 0}, "no keyword 'latents' here: the noise is drawn by generator."),
         ({"negative_prompt_2": ""}, "takes no negative_prompt_2; leave that out."),
         ({"control_image": IMAGE}, "takes no control_image; leave that out."),
-        ({"control_mode": 1}, "no keyword 'control_mode' here: the ControlNet is asked at every step"),
+        ({"control_mask": 1}, "no keyword 'control_mask' here: any method paints in the hole of mask_image"),
         ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number"),
         ({"mask_blur": float("nan")}, "mask_blur must be a finite number"),
         ({"quality": "better"}, "quality must be one of fast, good, best"),

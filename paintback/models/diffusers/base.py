@@ -17,9 +17,9 @@ from torch import Tensor
 
 from paintback.denoiser import Denoiser, Parametrisation, Prediction, linear_mix, predict
 from paintback.models.diffusers.codecs import VaeCodec
+from paintback.models.diffusers.control import Control, asked, control_of, placed
 from paintback.models.diffusers.pipes import OfPipe, encoders_state
 from paintback.models.diffusers.refusals import check_told, check_widths
-from paintback.models.diffusers.shown import cut
 from paintback.models.latent import LatentCodec, LatentModel
 from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
 
@@ -56,6 +56,10 @@ class Condition:
         """Brought to a number of rows, those of a sample next to each other."""
         extras = {name: _rows(value, count) for name, value in self.extras.items()}
         return Condition(_rows(self.embeds, count), extras, self.options)
+
+    def called(self, **options: Any) -> Condition:
+        """With more that the network is called with."""
+        return replace(self, options={**self.options, **options})
 
     @staticmethod
     def cat(conditions: list[Condition]) -> Condition:
@@ -174,7 +178,7 @@ class PipelineDenoiser(Denoiser):
 
     Attributes:
         rescale: diffusers' guidance_rescale.
-        controls: (1, 3, H, W) in [0, 1], what a ControlNet follows, of all of the picture that is painted in.
+        control: what the pipeline's ControlNets follow, or None.
     """
 
     def __init__(
@@ -189,7 +193,8 @@ class PipelineDenoiser(Denoiser):
         self.model, self.size, self.codec, self.shape = model, size, model.codec, model.codec.shape(size)
         self.conditional, self.unconditional, self.guidance_scale = conditional, unconditional, guidance_scale
         self.rescale = 0.0
-        self.controls: list[Tensor] = []
+        self.control: Control | None = None
+        self._times: Sequence[float] = ()
         self.condition = None if conditional is None else conditional.embeds
         self.step_distilled = model.step_distilled
 
@@ -200,13 +205,17 @@ class PipelineDenoiser(Denoiser):
             return predict("x0", x, x, time, rows=rows)
         if self.conditional is None or self.unconditional is None:
             under = None if self.conditional is None else self.conditional.rows(rows)
+            under = None if under is None else under.called(**asked(self, x, time, under))
             return predict(kind, self._run(x, time, under), x, time, rows)
         under, without = self.conditional.rows(rows), self.unconditional.rows(rows)
+        said = asked(self, x, time, under, without)
         if self.model.guidance == "batch":
-            both = self._run(torch.cat((x, x)), time, Condition.cat([without, under]))
+            both = self._run(torch.cat((x, x)), time, Condition.cat([without, under]).called(**said))
             lower, upper = both.chunk(2)
         else:
-            upper, lower = self._run(x, time, under), self._run(x, time, without, "uncond")
+            upper, lower = (
+                self._run(x, time, one.called(**said), branch) for one, branch in ((under, "cond"), (without, "uncond"))
+            )
         conditional, unconditional = (predict(kind, output, x, time) for output in (upper, lower))
 
         def own(conditional: Prediction, unconditional: Prediction, scale: float) -> Prediction:
@@ -236,16 +245,24 @@ class PipelineDenoiser(Denoiser):
     def placed(
         self, boxes: Sequence[tuple[int, int, int, int]], shapes: Sequence[tuple[int, int]], factor: int
     ) -> PipelineDenoiser:
-        if not self.controls:
+        if self.control is None:
             return self
         other = copy.copy(self)
-        places = list(dict.fromkeys(zip(boxes, shapes, strict=True)))
-        places = places if len(places) == 1 else list(zip(boxes, shapes, strict=True))
-        for number, picture in enumerate(self.controls):
-            seen = torch.cat([cut(picture, box, shape, self.size[-2:]) for box, shape in places])
-            for conditional in (True, False):
-                other.tell({f"control_{number}": seen}, conditional=conditional)
+        other.control = placed(self, boxes, shapes)
         return other
+
+    def along(self, times: Sequence[float]) -> PipelineDenoiser:
+        other = copy.copy(self)
+        other._times = tuple(times)
+        return other
+
+    def steps_at(self, time: Time) -> tuple[float, float]:
+        """The shares of the steps that are over before and after the step at a time; of time itself outside a run."""
+        steps = self._times[:-1]
+        if not steps:
+            return 1 - time.t, 1 - time.t
+        over = sum(one > time.t + 1e-9 for one in steps)
+        return over / len(steps), (over + 1) / len(steps)
 
     def modules(self) -> list[torch.nn.Module]:
         return self.model.networks()
@@ -285,6 +302,8 @@ class PipelineModel(LatentModel, OfPipe):
         alone: whether the first of `embeds` does without the others.
         takes_negative: whether there is a negative prompt.
         reads: what the pipeline's `encode_prompt` reads beside the text, as `beside` has it.
+        controls: those of `control.CONTROL` that not all ControlNets have and the family's do.
+        control_scale: of its ControlNets by default.
         answers: what the pipeline's `encode_prompt` gives, in order: "embeds" and names of `Condition.extras`; those of
             the negative prompt have "negative_" before; "" for what the network need not be told.
     """
@@ -300,6 +319,8 @@ class PipelineModel(LatentModel, OfPipe):
     alone: ClassVar[bool] = False
     takes_negative: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ()
+    controls: ClassVar[tuple[str, ...]] = ()
+    control_scale: ClassVar[float] = 1.0
     answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds")
 
     schedule: Schedule = field(kw_only=True)
@@ -413,6 +434,33 @@ class PipelineModel(LatentModel, OfPipe):
         """The network's output for states x, in x's shape, as `parametrisation` has it."""
         raise NotImplementedError
 
+    @property
+    def controlnet(self) -> Any:
+        """Of the pipeline that the user gave, or None."""
+        return getattr(self.given, "controlnet", None)
+
+    def networks(self) -> list[torch.nn.Module]:
+        return [*super().networks(), *([] if self.controlnet is None else [self.controlnet])]
+
+    def check_controlnet(self, nets: Sequence[Any]) -> None:
+        """Refuses ControlNets of the right class that cannot be asked here."""
+
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        """What a ControlNet reads of a picture, (B, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        """What the ControlNets answer, by the names that the network takes it by.
+
+        Args:
+            x: (B, ...) states.
+            time: of all.
+            condition: at x's rows.
+            size: of the pictures.
+            control: of the step, with what is seen at x's rows.
+        """
+        raise NotImplementedError
+
     def timestep(self, t: float) -> float:
         if isinstance(self.schedule, VP):
             return t * self.schedule.num_train_timesteps - 1
@@ -483,6 +531,7 @@ class PipelineModel(LatentModel, OfPipe):
             made: the denoiser.
             own: `keywords` with the values that were given, or None.
         """
+        made.control = control_of(self, own)
         return made
 
     def denoiser(

@@ -84,6 +84,10 @@ class FlowPipeline(PipelineModel):
     def as_latents(self, x: Tensor) -> Tensor:
         return self.pack(super().as_latents(x)) if self.packed else super().as_latents(x)
 
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        height, width = picture.shape[-2:]
+        return self.codec.encode(self.given.image_processor.preprocess(picture, height=height, width=width))
+
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         set_shifted(scheduler, num_inference_steps, shift_of(scheduler, self.tokens(size)))
 
@@ -102,7 +106,7 @@ class FlowPipeline(PipelineModel):
                 latents = self.encode_reference(picture)
             for conditional in (True, False):
                 made.tell({f"reference_{number}": latents}, conditional=conditional)
-        return made
+        return super().finish(made, own)
 
     def encode_reference(self, picture: Any) -> Tensor:
         """(1, C, h, w), the latents of a picture to go by, at the size and as the pipeline has them."""

@@ -5,13 +5,14 @@ Reference: Black Forest Labs, FLUX.1, 2024 (no paper; the architecture is that o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import TrueGuidance
 from paintback.models.diffusers.shown import numbered
 from paintback.schedules import Time
@@ -27,6 +28,8 @@ class Flux(TrueGuidance):
     guidance_scale: ClassVar[float] = 3.5
     told_scale: ClassVar[float] = 3.5
     attention: ClassVar[tuple[str, str] | None] = ("joint_attention_kwargs", "joint_attention_kwargs")
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, *CONTROL)
+    controls: ClassVar[tuple[str, ...]] = ("control_mode",)
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
     answers: ClassVar[tuple[str, ...]] = ("embeds", "pooled", "")
 
@@ -55,6 +58,45 @@ class Flux(TrueGuidance):
             (*size, "reference", latents.device, self.dtype), lambda: self.image_ids(latents, size) + first
         )
 
+    def hinted(self) -> bool:
+        """Whether the ControlNet reads pixels, and its answers go round the network's blocks."""
+        return getattr(self.controlnet, "nets", [self.controlnet])[0].input_hint_block is not None
+
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        if self.hinted():
+            made: Tensor = self.given.image_processor.preprocess(picture)
+            return made
+        return self.pack(super().control_of_picture(picture))
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        nets = getattr(self.controlnet, "nets", [self.controlnet])
+        told = replace(control, seen=[one.to(self.dtype) for one in control.seen]).told()
+        modes = [None if one is None else torch.full((len(x),), one, device=x.device) for one in control.modes]
+        if control.several:
+            told["controlnet_mode"] = [torch.full((len(x),), -1, device=x.device) if m is None else m for m in modes]
+        elif modes[0] is not None:
+            told["controlnet_mode"] = modes[0][:, None]
+        guidance = condition.extras.get("guidance")
+        if guidance is None:
+            guidance = x.new_full((len(x),), self.told_scale, dtype=torch.float32)
+        blocks, single = self.controlnet(
+            hidden_states=self.pack(x.to(self.dtype)),
+            timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
+            guidance=guidance if nets[0].config.guidance_embeds else None,
+            pooled_projections=condition.extras["pooled"].to(self.dtype),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            txt_ids=condition.embeds.new_zeros(condition.embeds.shape[1], 3, dtype=self.dtype),
+            img_ids=self.image_ids(x, size),
+            **told,
+            **condition.options,
+            return_dict=False,
+        )
+        return {
+            "controlnet_block_samples": blocks,
+            "controlnet_single_block_samples": single,
+            "controlnet_blocks_repeat": self.hinted(),
+        }
+
 
 @dataclass(frozen=True)
 class FluxKontext(Flux):
@@ -63,7 +105,7 @@ class FluxKontext(Flux):
     Reference: Labs et al. 2025 (arXiv:2506.15742).
     """
 
-    keywords: ClassVar[tuple[str, ...]] = (*Flux.keywords, "reference_images")
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, "reference_images")
     most_references: ClassVar[int | None] = 1
 
     def encode_reference(self, picture: Any) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from paintback.denoiser import Prediction
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.codecs import ClipCodec
+from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import TrueGuidance, with_length
 from paintback.models.diffusers.shown import numbered, references
 from paintback.models.latent import LatentCodec
@@ -39,6 +40,7 @@ class QwenImage(TrueGuidance):
     true_scale: ClassVar[float] = 4.0
     instead: ClassVar[str] = "give true_cfg_scale and a negative_prompt"
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_embeds_mask")
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, *CONTROL)
     alone: ClassVar[bool] = True
     answers: ClassVar[tuple[str, ...]] = ("embeds", "mask")
 
@@ -63,6 +65,29 @@ class QwenImage(TrueGuidance):
         )[0]
         return self.unpack(output[:, : packed.shape[1]], size)
 
+    def check_controlnet(self, nets: Sequence[Any]) -> None:
+        if any(net.config.extra_condition_channels for net in nets):
+            raise ValueError(
+                f"A ControlNet of {self.name!r} takes the mask, which is not given to one here; load the ControlNet "
+                "without it: any method paints in the hole."
+            )
+
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        return self.pack(super().control_of_picture(picture))
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        height, width = (side // self.multiple for side in size)
+        said = self.controlnet(
+            hidden_states=self.pack(x.to(self.dtype)),
+            timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
+            encoder_hidden_states_mask=condition.extras.get("mask"),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            img_shapes=[[(1, height, width)]] * len(x),
+            **replace(control, seen=[one.to(self.dtype) for one in control.seen]).told(),
+            return_dict=False,
+        )
+        return {"controlnet_block_samples": said}
+
     def unpack(self, packed: Tensor, size: Size) -> Tensor:
         return super().unpack(packed, size)[:, :, 0]
 
@@ -74,7 +99,7 @@ class QwenImage(TrueGuidance):
 class QwenImageEdit(QwenImage):
     """`QwenImageEditPipeline`: its network is shown a picture to go by, and so is the encoder of the text."""
 
-    keywords: ClassVar[tuple[str, ...]] = (*QwenImage.keywords, "reference_images")
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, "reference_images")
     most_references: ClassVar[int | None] = 1
     reads: ClassVar[tuple[str, ...]] = ("image",)
 

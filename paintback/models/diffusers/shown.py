@@ -14,10 +14,9 @@ from torch import Tensor
 
 from paintback.images.picture import read_picture
 
-__all__ = ["CONTROL", "PROMPTS", "as_pil", "as_tensor", "cut", "image_prompts", "numbered", "references"]
+__all__ = ["PROMPTS", "as_pil", "as_tensor", "cut", "image_prompts", "numbered", "references"]
 
 PROMPTS = ("ip_adapter_image", "ip_adapter_image_embeds")
-CONTROL = ("control_image", "controlnet_conditioning_scale")
 PADDED = 8  # sides are multiples of this; a crop that lacks less was padded, not scaled
 
 

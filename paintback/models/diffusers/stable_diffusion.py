@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from paintback.models.diffusers.base import Condition, PipelineDenoiser, PipelineModel, Size
-from paintback.models.diffusers.shown import CONTROL, PROMPTS, as_tensor, image_prompts, numbered
+from paintback.models.diffusers.control import CONTROL, Control
+from paintback.models.diffusers.shown import PROMPTS, image_prompts, numbered
 from paintback.models.latent import LatentCodec
 from paintback.schedules import VP, Time
 
@@ -33,6 +34,7 @@ class StableDiffusion(PipelineModel):
     of_noise: ClassVar[bool] = True
     keywords: ClassVar[tuple[str, ...]] = (*PROMPTS, *CONTROL)
     shown: ClassVar[tuple[str, ...]] = PROMPTS
+    controls: ClassVar[tuple[str, ...]] = ("guess_mode",)
 
     @classmethod
     def check_pipe(cls, pipe: Any, name: str) -> None:
@@ -71,83 +73,48 @@ class StableDiffusion(PipelineModel):
         )
         return replace(condition, extras={**condition.extras, "timestep_cond": clock.to(self.device, self.dtype)})
 
-    @property
-    def controlnet(self) -> Any:
-        """Of the pipeline that the user gave, or None."""
-        return getattr(self.given, "controlnet", None)
-
-    def networks(self) -> list[torch.nn.Module]:
-        return [*super().networks(), *([] if self.controlnet is None else [self.controlnet])]
-
     def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
-        """Adds an IP-Adapter's pictures, and those that the pipeline's ControlNet follows.
-
-        Raises:
-            ValueError: for pictures without a ControlNet, or another number of them.
-        """
+        """Adds an IP-Adapter's pictures."""
         if any(own[name] is not None for name in PROMPTS):
             guided = made.unconditional is not None
             found = image_prompts(self.pipe, own, self.device, guided=guided)
             split = [one.chunk(2) if guided else (one, one) for one in found]
             made.tell({f"image_embeds_{k}": one for k, (_, one) in enumerate(split)}, conditional=True)
             made.tell({f"image_embeds_{k}": one for k, (one, _) in enumerate(split)}, conditional=False)
-        pictures, scales = (own[name] for name in CONTROL)
-        if pictures is None:
-            return made
-        if self.controlnet is None:
-            raise ValueError(
-                f"Got control_image, and {self.name!r} has no ControlNet; load it by its pipeline's ControlNet class."
-            )
-        nets = getattr(self.controlnet, "nets", [self.controlnet])
-        pictures = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
-        scales = list(scales) if isinstance(scales, list | tuple) else [1.0 if scales is None else scales] * len(nets)
-        if not len(pictures) == len(scales) == len(nets):
-            raise ValueError(
-                f"{self.name!r} has {len(nets)} ControlNets; got {len(pictures)} control_image and {len(scales)} "
-                "controlnet_conditioning_scale. Give one for each."
-            )
-        made.controls = [as_tensor(one).to(self.device) for one in pictures]
-        strengths = {
-            f"control_scale_{k}": torch.tensor([float(one)], device=self.device) for k, one in enumerate(scales)
-        }
-        for conditional in (True, False):
-            made.tell(strengths, conditional=conditional)
-        whole = (made.size[-2], made.size[-1])
-        return made.placed([(0, 0, *whole)], [whole], 1)
+        return super().finish(made, own)
+
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        return picture
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        down, middle = self.controlnet(
+            x.to(self.dtype),
+            self.clock(x, time),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            **replace(control, seen=[one.to(self.dtype) for one in control.seen]).told(),
+            guess_mode=control.guess,
+            added_cond_kwargs=_added(condition) or None,
+            return_dict=False,
+        )
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+
+    def clock(self, x: Tensor, time: Time) -> Tensor:
+        """The network's timestep, on x's device."""
+        assert isinstance(self.schedule, VP)
+        return x.new_full((), time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32)
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
-        assert isinstance(self.schedule, VP)
-        extras: dict[str, Any] = dict(condition.extras)
-        clock = x.new_full((), time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32)
-        words, latents = condition.embeds.to(self.dtype), x.to(self.dtype)
-        timestep_cond = extras.pop("timestep_cond", None)
-        pictures, scales = numbered(extras, "control"), numbered(extras, "control_scale")
-        prompts = numbered(extras, "image_embeds")
+        extras: dict[str, Any] = _added(condition)
+        prompts = numbered(dict(condition.extras), "image_embeds")
         if prompts:
             extras["image_embeds"] = [one.to(self.dtype) for one in prompts]
-        residuals = {}
-        if pictures:
-            several = hasattr(self.controlnet, "nets")
-            seen = [one.to(self.dtype) for one in pictures]
-            strengths = [one[0] for one in scales]
-            down, middle = self.controlnet(
-                latents,
-                clock,
-                encoder_hidden_states=words,
-                controlnet_cond=seen if several else seen[0],
-                conditioning_scale=strengths if several else strengths[0],
-                added_cond_kwargs=extras or None,
-                return_dict=False,
-            )
-            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         output: Tensor = self.pipe.unet(
-            latents,
-            clock,
-            encoder_hidden_states=words,
-            timestep_cond=timestep_cond,
+            x.to(self.dtype),
+            self.clock(x, time),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            timestep_cond=condition.extras.get("timestep_cond"),
             added_cond_kwargs=extras or None,
-            **residuals,
             **condition.options,
             return_dict=False,
         )[0]
@@ -173,6 +140,11 @@ class StableDiffusionXL(StableDiffusion):
             text_encoder_projection_dim=pooled.shape[-1] if encoder is None else encoder.config.projection_dim,
         )
         return replace(condition, extras={**condition.extras, "time_ids": told.to(self.device)})
+
+
+def _added(condition: Condition) -> dict[str, Any]:
+    """What SDXL's networks are told beside the words."""
+    return {name: condition.extras[name] for name in ("text_embeds", "time_ids") if name in condition.extras}
 
 
 @contextlib.contextmanager

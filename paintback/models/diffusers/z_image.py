@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import FlowPipeline
 from paintback.schedules import Time
 
@@ -28,6 +29,8 @@ class ZImage(FlowPipeline):
     """`ZImagePipeline`; a Turbo release is step-distilled and has no guidance unless it is asked for."""
 
     guidance_scale: ClassVar[float] = 5.0
+    keywords: ClassVar[tuple[str, ...]] = CONTROL
+    control_scale: ClassVar[float] = 0.75
 
     def scales(
         self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
@@ -46,15 +49,33 @@ class ZImage(FlowPipeline):
     def condition(self, found: Mapping[str, Any], prefix: str = "") -> Condition:
         return _captions(*found[f"{prefix}embeds"])
 
-    def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
-        assert condition is not None
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        latents = super().control_of_picture(picture)
+        more = self.controlnet.config.control_in_dim - latents.shape[1]  # those of the mask, which is none
+        return torch.nn.functional.pad(latents, (0, 0, 0, 0, 0, more))
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        if not hasattr(self.controlnet, "gradient_checkpointing"):  # diffusers 0.42 asks for it, and sets it nowhere
+            self.controlnet.gradient_checkpointing = False
+        said = self.controlnet(
+            *self.inputs(x, time, condition),
+            list(control.seen[0].to(self.dtype).unsqueeze(2).unbind(0)),
+            conditioning_scale=control.scales[0],
+        )
+        return {"controlnet_block_samples": said}
+
+    def inputs(self, x: Tensor, time: Time, condition: Condition) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Pictures, times and captions as the networks take them."""
         lengths = condition.extras["length"].tolist()
-        output = self.pipe.transformer(
+        return (
             list(x.to(self.dtype).unsqueeze(2).unbind(0)),
             (1000 - self.clock(time, len(x))) / 1000,
             [one[:length] for one, length in zip(condition.embeds.to(self.dtype), lengths, strict=True)],
-            return_dict=False,
-        )[0]
+        )
+
+    def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
+        assert condition is not None
+        output = self.pipe.transformer(*self.inputs(x, time, condition), **condition.options, return_dict=False)[0]
         return -torch.stack([one.float() for one in output]).squeeze(2)
 
 
