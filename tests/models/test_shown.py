@@ -16,6 +16,7 @@ from paintback.models.diffusers.shown import cut
 from tests.models import tiny_pipelines as tiny
 
 SIZE = (64, 96)
+slow = pytest.mark.slow
 STEPS = 4  # DDIMScheduler steps by T / N, rounded down
 TOLD = {"prompt": "a red fox", "negative_prompt": "rain on a tin roof"}
 GUIDED = {
@@ -125,7 +126,7 @@ def test_guess_mode_is_the_pipelines():
     assert far(ours, both(pipe, control_image=pil())[0]) > 0.05
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux_dev"])
+@pytest.mark.parametrize("name", ["sd3", pytest.param("sdxl", marks=slow), pytest.param("flux_dev", marks=slow)])
 def test_several_controlnets_are_the_pipelines(name):
     told = {
         "control_image": [pil(0), pil(1)],
@@ -139,7 +140,7 @@ def test_several_controlnets_are_the_pipelines(name):
 
 @pytest.mark.parametrize(("name", "settings"), [
     ("flux_dev", {"num_mode": 3}),
-    ("qwen_image", {}),
+    pytest.param("qwen_image", {}, marks=slow),
 ])  # fmt: skip
 def test_one_controlnet_of_several_kinds_follows_several_pictures(name, settings):
     modes = {"control_mode": [0, 2]} if settings else {}
@@ -149,6 +150,7 @@ def test_one_controlnet_of_several_kinds_follows_several_pictures(name, settings
     assert far(ours, theirs) < 1e-5
 
 
+@slow
 @pytest.mark.parametrize(("name", "settings", "more"), [
     ("flux_dev", {"num_mode": 3}, {"control_mode": 1}),
     ("flux_dev", {"conditioning_embedding_channels": 16, "in_channels": 64, "patch_size": 2}, {}),
@@ -207,7 +209,7 @@ def test_an_adapter_wants_its_picture_and_the_other_way_round(adapted):
         plain.denoiser("a fox", control_image=picture())
 
 
-@pytest.mark.parametrize("method", ["ding", "ldps"])
+@pytest.mark.parametrize("method", ["ding", pytest.param("ldps", marks=slow)])
 def test_pictures_are_painted_beside_a_controlnet(controlled, method):
     own = pb.Inpainter.from_pipe(controlled)
     own.set_progress_bar_config(disable=True)
