@@ -92,7 +92,12 @@ def run_long(page: Page) -> None:
     """Runs what takes more than a minute, which is asked about where it is known."""
     expect(page.locator("#run-text")).to_contain_text("about")
     page.click("#run")
-    for _ in range(600):
+    under_way(page)
+
+
+def under_way(page: Page) -> None:
+    """Waits for the first step of what was begun, and answers the question if it is asked."""
+    for _ in range(3000):
         if page.locator("#ask").is_visible():
             page.click("#ask button[value=run]")
         if page.locator("#progress-text").inner_text().find("step") >= 0:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.web.stage import crop, no_serious_fault, run_to_end
+from tests.web.stage import crop, no_serious_fault, run_to_end, under_way
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +32,7 @@ def example(page: Page) -> None:
     expect(page.locator("#run-text")).to_contain_text("about")
 
 
+@pytest.mark.timeout(1500)  # a slow machine takes its time
 def test_painting(visit, server) -> None:
     page = visit(server, advanced=False)
     figure(page, "empty", 640)
@@ -44,10 +45,11 @@ def test_painting(visit, server) -> None:
     page.click("#run")
     expect(page.locator("#draft")).to_be_visible()
     figure(page, "draft")
+    under_way(page)
     step = re.compile(r"sample 1 of 2, step ([4-9]|\d\d)")
-    expect(page.locator("#progress-text")).to_contain_text(step, timeout=900_000)
+    expect(page.locator("#progress-text")).to_contain_text(step, timeout=240_000)
     figure(page, "running")
-    expect(page.locator("#bar")).to_be_visible(timeout=900_000)
+    expect(page.locator("#bar")).to_be_visible(timeout=300_000)
     figure(page, "result")
     page.click("#spread")
     expect(page.locator("#legend")).to_be_visible()
