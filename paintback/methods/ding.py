@@ -9,9 +9,10 @@ One step t -> s, y given on the known entries with softness sigma_y:
     known:   x_s = (1 - gamma) mu + gamma (alpha_s y + sigma_s x1(z)) + alpha_s sigma_y sqrt(gamma) eps2
     unknown: x_s = mu + eta_s eps2
 
-The paper's released experiments are flow matching with eta_s = sigma_s (1 - alpha_s); the same formula runs on VP
-models. That eta is 0 for every variance-exploding state, so those are run in flow coordinates, x / (1 + sigma), the
-paper's own; in VP coordinates the same formula renews far less noise at low noise levels.
+The paper's released experiments are flow matching with eta_s = sigma_s (1 - alpha_s). Models of every other kind are
+run in those coordinates too, x / (alpha + sigma): of a variance-exploding state that eta is 0, and in VP coordinates the
+same formula renews far less noise at low noise levels, which measures worse on `fashion` and on photographs
+(docs/methods/ding.md).
 Cost of N intervals: 2 (N - 1) + 1 evaluations; N when delayed.
 """
 
@@ -53,8 +54,9 @@ class Ding(Method):
     family: ClassVar[Family] = "posterior"
     title: ClassVar[str] = "DING: decoupled guidance, closed-form posterior step"
     paper: ClassVar[str] = "arXiv:2512.18365"
-    edm_coordinates: ClassVar[Coordinates] = "flow"
-
+    coordinates: Coordinates | None = option(
+        "flow", "coordinates of the run; none for the model's own", choices=("vp", "flow", "edm")
+    )
     sigma_y: float = option(0.01, "softness of the known entries", low=0.0)
     eta: Eta = option("square", "standard deviation of a step", choices=tuple(ETAS))
     delayed: bool = option(False, "one evaluation a step, with the noise predicted at t")

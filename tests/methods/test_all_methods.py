@@ -178,7 +178,6 @@ def test_noisy_observations(name: str) -> None:
 # Methods that end further from a noisy y than its noise, and why.
 LOOSE = {
     "aid": "the module of these tests goes half of the way",
-    "ding": "its eta, made for flow models, falls below the noise of y early in VP",
     "dps": "a pull of fixed length",
     "flowdps": "the picture is left to the model as the noise falls",
     "ldps": "a pull of fixed length",

@@ -43,7 +43,7 @@ def one_step(method, schedule, sigma=0.0, known=(False, True), seed=0, count=64)
 @pytest.mark.parametrize("schedule", [Flow(), VP()], ids=["flow", "vp"])
 def test_gamma_form_is_the_precision_form(eta, sigma, schedule):
     """The product of the transition and the surrogate likelihood, multiplied as Gaussians by their precisions."""
-    got, t, s, denoiser, (start, eps1, eps2) = one_step(Ding(eta=eta), schedule, sigma)
+    got, t, s, denoiser, (start, eps1, eps2) = one_step(Ding(eta=eta, coordinates=None), schedule, sigma)
     std, soft = ETAS[eta](t, s), s.alpha * (sigma or 0.01)
     at_t = denoiser(start * t.sigma, t)
     mu = s.alpha * at_t.x0 + math.sqrt(s.sigma**2 - std**2) * at_t.x1
@@ -99,12 +99,12 @@ def test_model_family_does_not_matter(coordinates, eta):
 
 
 def test_eta_depends_on_coordinates():
-    """The paper's eta is not invariant; EDM models run in flow coordinates unless told otherwise."""
+    """The paper's eta is not invariant; every model is run in flow coordinates unless told otherwise."""
     grid = log_snr(sigma_min=0.05, sigma_max=50.0)
     vp, flow = (sample(Ding(coordinates=c), A, 12, 0, 16, VP(), grid).x for c in ("vp", "flow"))
     assert (vp - flow).abs().max() > 0.05
-    edm = sample(Ding(), A, 12, 0, 16, EDM(), grid).x
-    torch.testing.assert_close(edm, flow, atol=1e-4, rtol=0)
+    for schedule in (EDM(), VP()):
+        torch.testing.assert_close(sample(Ding(), A, 12, 0, 16, schedule, grid).x, flow, atol=1e-4, rtol=0)
 
 
 def test_etas_at_most_sigma():

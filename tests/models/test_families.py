@@ -27,7 +27,7 @@ IMAGES = [name for name in tiny.NAMES if name not in {*tiny.VIDEO, *tiny.TRAINED
 VIDEO = [name for name in tiny.VIDEO if name not in SAME]
 FAST = {"ding", "lanpaint", "flowdps"}  # in the default run
 EACH = {"dps", "fcs", "fmm", "gradpaint", "p2l"}  # with every family in `make slow`
-KINDS = {"ddpm", "sd15", "sd3", "flux_dev", "wan"}  # of pipelines: with every method in `make slow`
+KINDS = {"ddpm", "sd15", "sd3", "flux_dev"}  # of pipelines: with every method in `make slow`
 ANY = [name for name in pb.methods.names() if name != "aid"]  # which needs a module trained beside the model
 
 

@@ -87,7 +87,7 @@ def both(pipe, **more):
         def start(self, run):
             return noise.clone()
 
-    ours = Start(eta="zero", delayed=True).sample(denoiser, nothing, STEPS, num_samples=2, grid=times)
+    ours = Start(eta="zero", delayed=True, coordinates=None).sample(denoiser, nothing, STEPS, num_samples=2, grid=times)
     if hasattr(pipe, "unet") and "control_image" in told:
         told["image"] = told.pop("control_image")
     if "ip_adapter_image" in told:

@@ -63,14 +63,14 @@ def latents_of(name, pipe, steps=5):
     noise = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(3))
     times = denoiser.grid(steps)
     first = denoiser.schedule.at(float(times[0]))
-    ding = pb.methods.get("ding", eta="zero", delayed=True)
+    ding = pb.methods.get("ding", eta="zero", delayed=True, coordinates=None)
 
     class Start(type(ding)):
         def start(self, run):
             return noise.clone()
 
     nothing = pb.Observation(torch.zeros_like(noise), torch.zeros(denoiser.shape, dtype=torch.bool))
-    result = Start(eta="zero", delayed=True).sample(denoiser, nothing, steps, grid=times)
+    result = Start(eta="zero", delayed=True, coordinates=None).sample(denoiser, nothing, steps, grid=times)
     return result, noise, first, words
 
 
