@@ -10,9 +10,8 @@ One step t -> s, y given on the known entries with softness sigma_y:
     unknown: x_s = mu + eta_s eps2
 
 The paper's released experiments are flow matching with eta_s = sigma_s (1 - alpha_s). Models of every other kind are
-run in those coordinates too, x / (alpha + sigma): of a variance-exploding state that eta is 0, and in VP coordinates the
-same formula renews far less noise at low noise levels, which measures worse on `fashion` and on photographs
-(docs/methods/ding.md).
+run in those coordinates too, x / (alpha + sigma): of a variance-exploding state that eta is 0, and in VP coordinates
+the same formula renews far less noise at low noise levels, which measures worse on `fashion` (docs/methods/ding.md).
 Cost of N intervals: 2 (N - 1) + 1 evaluations; N when delayed.
 """
 
