@@ -68,7 +68,7 @@ ELSEWHERE = {
     "denoising_end": "a picture is painted to its end",
     "denoising_start": "strength says how much of the noise is put on the picture",
     "eta": 'give it to a method that has one, as method="ding" with fields={"eta": ...}',
-    "ip_adapter_image": "the other side of an IP-Adapter's guidance is no picture at all, as pipelines have it",
+    "ip_adapter_image": "the other side of an IP-Adapter's guidance is what its pipeline takes by default, no picture",
     "ip_adapter_image_embeds": "those of the negative picture stand first in ip_adapter_image_embeds",
     "latents": "the noise is drawn by generator",
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
@@ -137,8 +137,8 @@ class Options(TypedDict, total=False):
         joint_attention_kwargs: the same, of SD 3 and FLUX.1.
         attention_kwargs: the same, of FLUX.2, Qwen-Image, HiDream and Wan.
         ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
-            Stable Diffusion and SDXL.
-        ip_adapter_image_embeds: in place of it, as the pipeline makes them.
+            Stable Diffusion, SDXL, SD 3 and FLUX.1.
+        ip_adapter_image_embeds: in place of it, as the pipeline makes them; the negative ones first under guidance.
         reference_images: a picture to go by, or several, of FLUX.1 Kontext, FLUX.2 and Qwen-Image-Edit; often the one
             that is painted in.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is

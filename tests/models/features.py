@@ -63,12 +63,13 @@ def control(**words: Any) -> Callable[[Any], None]:
 
 
 def image_prompt(pipe: Any) -> None:
-    if not hasattr(pipe, "unet"):
-        look(pipe, ip_adapter_image_embeds=[torch.zeros(2, 1, 24)])
-        return
+    part = "unet" if hasattr(pipe, "unet") else "transformer"
     own = type(pipe)(**pipe.components, **EXTRA.get(type(pipe).__name__, {}))
-    own.unet = copy.deepcopy(pipe.unet)
-    look(tiny.with_ip_adapter(own), ip_adapter_image_embeds=[torch.zeros(2, 1, 24)])
+    setattr(own, part, copy.deepcopy(getattr(pipe, part)))
+    takes = "ip_adapter_image" in from_pipe(pipe).keywords
+    siglip = "StableDiffusion3" in type(pipe).__name__
+    embeds: Any = torch.zeros(2, 4, 16) if siglip else [torch.zeros(2, 1, 24)]
+    look(tiny.with_ip_adapter(own) if takes else pipe, ip_adapter_image_embeds=embeds)
 
 
 EXTRA = {"StableDiffusionPipeline": {"requires_safety_checker": False}}

@@ -1195,41 +1195,82 @@ def with_controlnet(pipe: Any, count: int = 1, *, several: bool | None = None, *
 
 
 def with_ip_adapter(pipe: Any) -> Any:
-    """The Stable Diffusion or SDXL pipeline itself, with an IP-Adapter in its U-Net and what encodes its pictures."""
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+    """The pipeline itself, of Stable Diffusion, SDXL, SD 3 or FLUX.1, with an IP-Adapter in its network."""
+    from transformers import CLIPImageProcessor
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=32,
-            projection_dim=24,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=16,
-        )
-        encoder = CLIPVisionModelWithProjection(config).eval().requires_grad_(False)
-        width = pipe.unet.config.cross_attention_dim
-        weights: dict[str, Tensor] = {}
-        for number, key in enumerate(key for key in pipe.unet.attn_processors if "attn2" in key):
-            attention = pipe.unet.get_submodule(key.removesuffix(".processor"))
-            for part in ("k", "v"):
-                drawn = torch.randn(attention.inner_dim, width) / math.sqrt(width)
-                weights[f"{2 * number + 1}.to_{part}_ip.weight"] = drawn
-        proj = {
-            "proj.weight": torch.randn(4 * width, 24) / math.sqrt(24),
-            "proj.bias": torch.zeros(4 * width),
-            "norm.weight": torch.ones(width),
-            "norm.bias": torch.zeros(width),
-        }
-    pipe.register_modules(
-        image_encoder=encoder,
-        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
-    )
-    pipe.unet._load_ip_adapter_weights([{"ip_adapter": weights, "image_proj": proj}])
-    pipe.unet.requires_grad_(False)
+        siglip = "StableDiffusion3" in type(pipe).__name__
+        encoder = _vision(siglip=siglip).eval().requires_grad_(False)
+        if hasattr(pipe, "unet"):
+            _adapt_unet(pipe.unet)
+        elif siglip:
+            _adapt_sd3(pipe.transformer)
+        else:
+            _adapt_flux(pipe.transformer)
+    extractor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pipe.register_modules(image_encoder=encoder, feature_extractor=extractor)
+    denoiser(pipe).eval().requires_grad_(False)
     return pipe
+
+
+def _vision(*, siglip: bool) -> Any:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, SiglipVisionConfig, SiglipVisionModel
+
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    if siglip:
+        return SiglipVisionModel(SiglipVisionConfig(num_hidden_layers=2, vision_use_head=False, **shape))
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(num_hidden_layers=1, projection_dim=24, **shape))
+
+
+def _adapt_unet(unet: Any) -> None:
+    width = unet.config.cross_attention_dim
+    weights: dict[str, Tensor] = {}
+    for number, key in enumerate(key for key in unet.attn_processors if "attn2" in key):
+        attention = unet.get_submodule(key.removesuffix(".processor"))
+        for part in ("k", "v"):
+            drawn = torch.randn(attention.inner_dim, width) / math.sqrt(width)
+            weights[f"{2 * number + 1}.to_{part}_ip.weight"] = drawn
+    unet._load_ip_adapter_weights([{"ip_adapter": weights, "image_proj": _projection(width)}])
+
+
+def _projection(width: int) -> dict[str, Tensor]:
+    return {
+        "proj.weight": torch.randn(4 * width, 24) / math.sqrt(24),
+        "proj.bias": torch.zeros(4 * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+
+
+def _adapt_flux(transformer: Any) -> None:
+    width, inner = transformer.config.joint_attention_dim, transformer.inner_dim
+    weights: dict[str, Tensor] = {}
+    for number in range(len(transformer.transformer_blocks)):
+        for part in ("k", "v"):
+            weights[f"{number}.to_{part}_ip.weight"] = torch.randn(inner, width) / math.sqrt(width)
+            weights[f"{number}.to_{part}_ip.bias"] = torch.zeros(inner)
+    transformer._load_ip_adapter_weights([{"ip_adapter": weights, "image_proj": _projection(width)}])
+
+
+def _adapt_sd3(transformer: Any) -> None:
+    from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
+    from diffusers.models.embeddings import IPAdapterTimeImageProjection
+
+    width = transformer.config.attention_head_dim * transformer.config.num_attention_heads
+    head = transformer.config.attention_head_dim
+    transformer.set_attn_processor(
+        {
+            name: randomize(SD3IPAdapterJointAttnProcessor2_0(width, width, head, 32))
+            for name in transformer.attn_processors
+        }
+    )
+    transformer.image_proj = randomize(
+        IPAdapterTimeImageProjection(
+            embed_dim=16, output_dim=width, hidden_dim=32, depth=1, dim_head=16, heads=2, num_queries=4,
+            timestep_in_dim=16,
+        )
+    )  # fmt: skip
 
 
 BUILDERS: dict[str, Callable[[], Any]] = {

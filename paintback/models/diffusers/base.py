@@ -20,8 +20,9 @@ from paintback.models.diffusers.codecs import VaeCodec
 from paintback.models.diffusers.control import Control, asked, control_of, placed
 from paintback.models.diffusers.pipes import OfPipe, encoders_state
 from paintback.models.diffusers.refusals import check_told, check_widths
+from paintback.models.diffusers.shown import PROMPTS, image_prompts
 from paintback.models.latent import LatentCodec, LatentModel
-from paintback.schedules import VP, Flow, Schedule, Time, from_scheduler
+from paintback.schedules import EDM, VP, Flow, Schedule, Time, from_scheduler
 
 __all__ = ["Condition", "PipelineDenoiser", "PipelineModel", "copy_scheduler", "schedule_of"]
 
@@ -88,7 +89,12 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def schedule_of(scheduler: Any, *, of_noise: bool = False) -> Schedule:
+def is_edm(scheduler: Any) -> bool:
+    """Whether a scheduler is one of Karras et al., whose network's input and output are scaled by the noise level."""
+    return type(scheduler).__name__.startswith("EDM")
+
+
+def schedule_of(scheduler: Any, *, of_noise: bool = False, edm: bool = False) -> Schedule:
     """The noise schedule that a scheduler's config describes.
 
     For flow models t is sigma itself; the shift is in the scheduler's grid.
@@ -96,6 +102,7 @@ def schedule_of(scheduler: Any, *, of_noise: bool = False) -> Schedule:
     Args:
         scheduler: of the pipeline.
         of_noise: the network was trained on a schedule of noise, and runs on no other.
+        edm: the family's network can be scaled as `is_edm` has it.
 
     Raises:
         ValueError: for a scheduler of neither family, or of flow matching where that is the wrong one.
@@ -107,6 +114,9 @@ def schedule_of(scheduler: Any, *, of_noise: bool = False) -> Schedule:
                 "on a schedule of noise; give the pipeline a DDIMScheduler."
             )
         return Flow()
+    if edm and is_edm(scheduler):
+        config = scheduler.config
+        return EDM(config.sigma_min, config.sigma_max, config.rho)
     betas = getattr(scheduler, "betas", None)
     if betas is None:
         raise ValueError(
@@ -124,6 +134,8 @@ def parametrisation_of(scheduler: Any) -> Parametrisation:
     """
     if is_flow(scheduler):
         return "flow"
+    if is_edm(scheduler):
+        return "x0"  # after its scaling, which turns what the config names into it
     kinds: dict[str, Parametrisation] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
     kind = scheduler.config.get("prediction_type", "epsilon")
     if kind not in kinds:
@@ -222,7 +234,7 @@ class PipelineDenoiser(Denoiser):
             mixed = self.model.mix(conditional, unconditional, scale, time)
             if not self.rescale:
                 return mixed
-            return rescaled(kind, mixed, conditional, self.rescale, time)
+            return self.model.rescaled(mixed, conditional, self.rescale, time)
 
         pair = Prediction(conditional.x0, conditional.x1, conditional, unconditional, mix=own)
         return self.adjusted(replace(pair.guided(self.guidance_scale), rows=2 * rows), x, time)
@@ -292,6 +304,7 @@ class PipelineModel(LatentModel, OfPipe):
 
     Attributes:
         of_noise: the network was trained on a schedule of noise, and runs on no other; see `schedule_of`.
+        edm: the network can be scaled as a scheduler of EDM has it.
         guidance: "batch" where the pipeline puts both halves of guidance into one batch, "calls" where it makes two.
         guidance_scale: that the pipeline has by default.
         attention: the keyword that its attention layers are told by, as the pipeline and as the network call it.
@@ -309,6 +322,7 @@ class PipelineModel(LatentModel, OfPipe):
     """
 
     of_noise: ClassVar[bool] = False
+    edm: ClassVar[bool] = False
     guidance: ClassVar[Literal["batch", "calls"]] = "batch"
     guidance_scale: ClassVar[float] = 1.0
     attention: ClassVar[tuple[str, str] | None] = None
@@ -345,7 +359,7 @@ class PipelineModel(LatentModel, OfPipe):
             device=pipe._execution_device,
             dtype=network.dtype if network is not None else torch.float32,
             pipe=pipe,
-            schedule=schedule_of(pipe.scheduler, of_noise=cls.of_noise),
+            schedule=schedule_of(pipe.scheduler, of_noise=cls.of_noise, edm=cls.edm),
             parametrisation=parametrisation_of(pipe.scheduler),
             codec=codec,
             **cls.facts(pipe, codec),
@@ -482,6 +496,10 @@ class PipelineModel(LatentModel, OfPipe):
         """Guidance as the pipeline has it."""
         return linear_mix(conditional, unconditional, scale)
 
+    def rescaled(self, mixed: Prediction, conditional: Prediction, share: float, time: Time) -> Prediction:
+        """The guided prediction with a share of it scaled; see `rescaled`."""
+        return rescaled(self.parametrisation, mixed, conditional, share, time)
+
     def cache(self, branch: str) -> contextlib.AbstractContextManager[None]:
         """What the pipeline opens around a call, where the user has enabled a cache of the network's blocks."""
         if not getattr(self.network, "is_cache_enabled", False):
@@ -525,12 +543,17 @@ class PipelineModel(LatentModel, OfPipe):
         return {}
 
     def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
-        """The denoiser with what the family adds.
+        """The denoiser with what it is shown beside the prompt, and what the family adds.
 
         Args:
             made: the denoiser.
             own: `keywords` with the values that were given, or None.
         """
+        if any(own.get(name) is not None for name in PROMPTS):
+            pairs = image_prompts(self.pipe, own, self.device, guided=made.unconditional is not None)
+            for conditional in (True, False):
+                told = {f"image_embeds_{k}": pair[conditional] for k, pair in enumerate(pairs)}
+                made.tell(told, conditional=conditional)
         made.control = control_of(self, own)
         return made
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from paintback.models.diffusers.base import is_flow
+from paintback.models.diffusers.base import is_edm, is_flow
 
 __all__ = ["first_order", "run_pipe"]
 
@@ -21,13 +21,15 @@ def first_order(scheduler: Any) -> tuple[Any, str | None]:
     Returns:
         The scheduler, and None; or the scheduler itself and why there is none.
     """
-    from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+    from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
     if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
         return scheduler, None
     if is_flow(scheduler):
         shift = scheduler.config.get("flow_shift", 1.0)
         return FlowMatchEulerDiscreteScheduler(shift=shift or 1.0), None
+    if is_edm(scheduler):
+        return EDMEulerScheduler.from_config(scheduler.config), None
     if getattr(scheduler, "betas", None) is None:
         return scheduler, f"{type(scheduler).__name__} has no first-order twin that we know"
     plain = DDIMScheduler.from_config(

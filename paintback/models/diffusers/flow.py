@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from paintback.denoiser import Prediction
-from paintback.models.diffusers.base import PipelineDenoiser, PipelineModel, Size, clock, is_flow
-from paintback.models.diffusers.shown import references
+from paintback.models.diffusers.base import Condition, PipelineDenoiser, PipelineModel, Size, clock, is_flow
+from paintback.models.diffusers.shown import numbered, references
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
@@ -107,6 +107,18 @@ class FlowPipeline(PipelineModel):
             for conditional in (True, False):
                 made.tell({f"reference_{number}": latents}, conditional=conditional)
         return super().finish(made, own)
+
+    def options(self, condition: Condition) -> dict[str, Any]:
+        """What the network is called with besides, with an IP-Adapter's pictures among what its attention is told."""
+        prompts = [one.to(self.dtype) for one in numbered(dict(condition.extras), "image_embeds")]
+        if not prompts or self.attention is None:
+            return dict(condition.options)
+        told = {**condition.options.get(self.attention[1], {}), "ip_adapter_image_embeds": self.adapted(prompts)}
+        return {**condition.options, self.attention[1]: told}
+
+    def adapted(self, prompts: list[Tensor]) -> Any:
+        """The embeddings of all IP-Adapters as the network takes them."""
+        return prompts
 
     def encode_reference(self, picture: Any) -> Tensor:
         """(1, C, h, w), the latents of a picture to go by, at the size and as the pipeline has them."""

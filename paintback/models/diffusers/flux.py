@@ -14,7 +14,7 @@ from torch import Tensor
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import TrueGuidance
-from paintback.models.diffusers.shown import numbered
+from paintback.models.diffusers.shown import PROMPTS, numbered
 from paintback.schedules import Time
 
 __all__ = ["Flux", "FluxKontext"]
@@ -28,7 +28,8 @@ class Flux(TrueGuidance):
     guidance_scale: ClassVar[float] = 3.5
     told_scale: ClassVar[float] = 3.5
     attention: ClassVar[tuple[str, str] | None] = ("joint_attention_kwargs", "joint_attention_kwargs")
-    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, *CONTROL)
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, *PROMPTS, *CONTROL)
+    shown: ClassVar[tuple[str, ...]] = PROMPTS
     controls: ClassVar[tuple[str, ...]] = ("control_mode",)
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
     answers: ClassVar[tuple[str, ...]] = ("embeds", "pooled", "")
@@ -46,7 +47,7 @@ class Flux(TrueGuidance):
             txt_ids=condition.embeds.new_zeros(condition.embeds.shape[1], 3, dtype=self.dtype),
             img_ids=torch.cat((ids, *(self.places(one) for one in shown))),
             return_dict=False,
-            **condition.options,
+            **self.options(condition),
         )[0]
         return self.unpack(output[:, : packed.shape[1]], size)
 
@@ -105,7 +106,7 @@ class FluxKontext(Flux):
     Reference: Labs et al. 2025 (arXiv:2506.15742).
     """
 
-    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, "reference_images")
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, *PROMPTS, "reference_images")
     most_references: ClassVar[int | None] = 1
 
     def encode_reference(self, picture: Any) -> Tensor:

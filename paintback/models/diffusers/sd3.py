@@ -16,6 +16,7 @@ from paintback.denoiser import Prediction, predict
 from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size
 from paintback.models.diffusers.control import CONTROL, Control, asked
 from paintback.models.diffusers.flow import FlowPipeline, shift_of
+from paintback.models.diffusers.shown import PROMPTS
 from paintback.schedules import Time
 
 __all__ = ["StableDiffusion3"]
@@ -67,8 +68,10 @@ class StableDiffusion3(FlowPipeline):
     keywords: ClassVar[tuple[str, ...]] = (
         "skip_guidance_layers",
         *(f"skip_layer_guidance_{one}" for one in SKIPS),
+        *PROMPTS,
         *CONTROL,
     )
+    shown: ClassVar[tuple[str, ...]] = PROMPTS
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "pooled_prompt_embeds")
     answers: ClassVar[tuple[str, ...]] = ("embeds", "negative_embeds", "pooled", "negative_pooled")
 
@@ -92,6 +95,9 @@ class StableDiffusion3(FlowPipeline):
                 f"A ControlNet of {self.name!r} takes the mask; load it by its pipeline's inpainting class "
                 '(StableDiffusion3ControlNetInpaintingPipeline), which paints by itself (method "trained").'
             )
+
+    def adapted(self, prompts: list[Tensor]) -> Any:
+        return prompts[0]  # it has one IP-Adapter
 
     @property
     def plain_pooled(self) -> bool:
@@ -125,7 +131,7 @@ class StableDiffusion3(FlowPipeline):
             timestep=self.clock(time, len(x)),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             pooled_projections=condition.extras["pooled"].to(self.dtype),
-            **condition.options,
+            **self.options(condition),
             return_dict=False,
         )[0]
         return output

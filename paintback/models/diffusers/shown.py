@@ -5,9 +5,11 @@ References: Ye et al. 2023 (IP-Adapter, arXiv:2308.06721), Zhang et al. 2023 (Co
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -88,11 +90,31 @@ def numbered(extras: dict[str, Tensor], name: str) -> list[Tensor]:
     return found
 
 
-def image_prompts(pipe: Any, own: Mapping[str, Any], device: Any, *, guided: bool) -> list[Tensor]:
-    """The embeddings of an IP-Adapter's pictures, by the pipeline: under guidance the negative ones first."""
+def image_prompts(pipe: Any, own: Mapping[str, Any], device: Any, *, guided: bool) -> list[tuple[Tensor, Tensor]]:
+    """The embeddings of each IP-Adapter's pictures, by the pipeline: the negative ones and those of the prompt.
+
+    Args:
+        pipe: with IP-Adapters.
+        own: one of `PROMPTS`; embeddings under guidance have the negative ones first.
+        device: of the embeddings.
+        guided: whether there is a negative side.
+    """
     pictures, embeds = (own[name] for name in PROMPTS)
-    if embeds is not None and not isinstance(embeds, list):
+    prepare = pipe.prepare_ip_adapter_image_embeds
+    several = not hasattr(getattr(pipe, "transformer", None), "image_proj")  # SD 3 has one, and takes no list
+    if several and embeds is not None and not isinstance(embeds, list):
         embeds = [embeds]
+    if not several and isinstance(embeds, list | tuple) and len(embeds) == 1:
+        (embeds,) = embeds
     with torch.no_grad():
-        found: list[Tensor] = pipe.prepare_ip_adapter_image_embeds(pictures, embeds, device, 1, guided)
-    return found
+        if "do_classifier_free_guidance" in inspect.signature(prepare).parameters:
+            found = prepare(pictures, embeds, device, 1, guided)
+            rows = found if isinstance(found, list) else [found]
+            return [tuple(one.chunk(2)) if guided else (one, one) for one in rows]
+        rows = prepare(pictures, embeds, device, 1)  # of FLUX.1: those of the prompt alone
+        if not guided:
+            return [(one[-1:], one[-1:]) for one in rows]
+        if all(len(one) == 2 for one in rows):
+            return [tuple(one.chunk(2)) for one in rows]
+        black = np.zeros((64, 64, 3), dtype=np.uint8)
+        return list(zip(prepare([black] * len(rows), None, device, 1), rows, strict=True))

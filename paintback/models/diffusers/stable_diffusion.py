@@ -7,6 +7,7 @@ SDXL's refiner is left out.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,9 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from paintback.models.diffusers.base import Condition, PipelineDenoiser, PipelineModel, Size
+from paintback.denoiser import Prediction
+from paintback.models.diffusers.base import Condition, PipelineModel, Size, rescaled
 from paintback.models.diffusers.control import CONTROL, Control
-from paintback.models.diffusers.shown import PROMPTS, image_prompts, numbered
+from paintback.models.diffusers.shown import PROMPTS, numbered
 from paintback.models.latent import LatentCodec
 from paintback.schedules import VP, Time
 
@@ -32,6 +34,7 @@ class StableDiffusion(PipelineModel):
     rescales: ClassVar[bool] = True
     guidance_scale: ClassVar[float] = 7.5
     of_noise: ClassVar[bool] = True
+    edm: ClassVar[bool] = True
     keywords: ClassVar[tuple[str, ...]] = (*PROMPTS, *CONTROL)
     shown: ClassVar[tuple[str, ...]] = PROMPTS
     controls: ClassVar[tuple[str, ...]] = ("guess_mode",)
@@ -73,23 +76,12 @@ class StableDiffusion(PipelineModel):
         )
         return replace(condition, extras={**condition.extras, "timestep_cond": clock.to(self.device, self.dtype)})
 
-    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
-        """Adds an IP-Adapter's pictures."""
-        if any(own[name] is not None for name in PROMPTS):
-            guided = made.unconditional is not None
-            found = image_prompts(self.pipe, own, self.device, guided=guided)
-            split = [one.chunk(2) if guided else (one, one) for one in found]
-            made.tell({f"image_embeds_{k}": one for k, (_, one) in enumerate(split)}, conditional=True)
-            made.tell({f"image_embeds_{k}": one for k, (one, _) in enumerate(split)}, conditional=False)
-        return super().finish(made, own)
-
     def control_of_picture(self, picture: Tensor) -> Tensor:
         return picture
 
     def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
         down, middle = self.controlnet(
-            x.to(self.dtype),
-            self.clock(x, time),
+            *self.inputs(x, time),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             **replace(control, seen=[one.to(self.dtype) for one in control.seen]).told(),
             guess_mode=control.guess,
@@ -98,10 +90,31 @@ class StableDiffusion(PipelineModel):
         )
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
 
-    def clock(self, x: Tensor, time: Time) -> Tensor:
-        """The network's timestep, on x's device."""
-        assert isinstance(self.schedule, VP)
-        return x.new_full((), time.t * self.schedule.num_train_timesteps - 1, dtype=torch.float32)
+    def inputs(self, x: Tensor, time: Time) -> tuple[Tensor, Tensor]:
+        """The states and the time as the networks take them; EDM's are scaled, and its time is ln(sigma) / 4."""
+        if isinstance(self.schedule, VP):
+            clock = time.t * self.schedule.num_train_timesteps - 1
+        else:
+            x, clock = x / math.hypot(time.sigma, self.deviation), math.log(time.sigma) / 4
+        return x.to(self.dtype), x.new_full((), clock, dtype=torch.float32)
+
+    @property
+    def deviation(self) -> float:
+        """Of the latents, by EDM's scheduler; Karras et al. 2022 (arXiv:2206.00364), table 1."""
+        return float(self.pipe.scheduler.config.sigma_data)
+
+    def timestep(self, t: float) -> float:
+        return super().timestep(t) if isinstance(self.schedule, VP) else math.log(self.schedule.at(t).sigma) / 4
+
+    def rescaled(self, mixed: Prediction, conditional: Prediction, share: float, time: Time) -> Prediction:
+        """EDM's network predicts v, or its negative, of latents that are divided by their deviation."""
+        if isinstance(self.schedule, VP):
+            return super().rescaled(mixed, conditional, share, time)
+        norm = math.hypot(time.sigma, self.deviation)
+        unit = Time(time.t, self.deviation / norm, time.sigma / norm)
+        own, under = (Prediction(one.x0 / self.deviation, one.x1) for one in (mixed, conditional))
+        made = rescaled("v", own, under, share, unit)
+        return Prediction(made.x0 * self.deviation, made.x1)
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
@@ -110,15 +123,19 @@ class StableDiffusion(PipelineModel):
         if prompts:
             extras["image_embeds"] = [one.to(self.dtype) for one in prompts]
         output: Tensor = self.pipe.unet(
-            x.to(self.dtype),
-            self.clock(x, time),
+            *self.inputs(x, time),
             encoder_hidden_states=condition.embeds.to(self.dtype),
             timestep_cond=condition.extras.get("timestep_cond"),
             added_cond_kwargs=extras or None,
             **condition.options,
             return_dict=False,
         )[0]
-        return output[:, : x.shape[1]]
+        output = output[:, : x.shape[1]]
+        if isinstance(self.schedule, VP):
+            return output
+        share = self.deviation**2 / (time.sigma**2 + self.deviation**2)
+        sign = -1 if self.pipe.scheduler.config.prediction_type == "v_prediction" else 1
+        return share * x + sign * time.sigma * math.sqrt(share) * output.to(x.dtype)
 
 
 @dataclass(frozen=True)
