@@ -22,6 +22,7 @@ __all__ = [
     "check_entry",
     "entries",
     "find",
+    "is_pipeline",
     "read_header",
     "recommended",
 ]
@@ -197,6 +198,15 @@ def recommended(name: str, step_distilled: str | None = None) -> Sampler:
     meta = read_header(path).get("__metadata__", {})
     assert isinstance(meta, dict)
     return Sampler(**json.loads(meta.get("sampler", "{}")))
+
+
+def is_pipeline(name: str) -> bool:
+    """Whether a name is that of a pipeline of diffusers: of a folder or a Hub id, and of no model that is known here.
+
+    Args:
+        name: as in `recommended`.
+    """
+    return name not in entries() and find(name) is None and not Path(name).is_file()
 
 
 def takes_mask(name: str) -> bool:

@@ -109,7 +109,7 @@ Distilled = Annotated[
     Field(
         description="Whether the model was trained to paint in a few steps; as its name says where this is left out."
     ),
-    Ask("machine", where=frozenset({"cli"})),
+    Ask("machine", where=frozenset({"cli", "manifest", "http"})),
 ]
 Threads = Annotated[
     int | None, Field(ge=1, le=4096, description="CPU threads."), Ask("machine", where=frozenset({"cli"}))

@@ -144,6 +144,20 @@ class Inpainter:
 
         return cls(from_pipe(pipe, step_distilled=step_distilled))
 
+    def told(self, *, step_distilled: bool) -> Inpainter:
+        """The same pipeline, taken for one that was trained to paint in a few steps, or for one that was not.
+
+        Raises:
+            ValueError: where the model is no pipeline.
+        """
+        from paintback.models.diffusers import from_pipe
+
+        own: Any = self.model
+        pipe = getattr(own, "given", None) or getattr(own, "pipe", None)
+        if pipe is None:
+            raise ValueError(f"The model {own.name!r} is no pipeline of diffusers and takes no step_distilled.")
+        return type(self)(from_pipe(pipe, name=own.name, step_distilled=step_distilled))
+
     @classmethod
     def from_single_file(
         cls,

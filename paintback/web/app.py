@@ -472,7 +472,10 @@ class _Api:
             raise ValueError(
                 f"There is no model {job.model!r} here; choose one of {', '.join(one.name for one in choices.models)}."
             )
-        name = job.method or model.method
+        if job.step_distilled is not None and "step_distilled" in model.without:
+            raise ValueError(f"The model {model.name!r} is none whose steps are asked about; leave step_distilled out.")
+        own = recommended(self.config.models[model.name].source, job.step_distilled)
+        name = job.method or own.method
         if model.trained != (name == TRAINED):
             raise ValueError(
                 f"The model {model.name!r} takes the mask itself; leave the method out."
@@ -500,7 +503,7 @@ class _Api:
         whole = job.with_(
             seed=seed, fields=fields, prompt=job.prompt or None, negative_prompt=job.negative_prompt or None
         )
-        return resolve(whole, recommended(self.config.models[model.name].source))
+        return resolve(whole, own)
 
     def _check(self, job: JobRequest) -> None:
         """Looks at the pictures before anybody waits for them.

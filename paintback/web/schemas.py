@@ -273,15 +273,16 @@ def entries() -> list[EntryView]:
 
 def _without(offer: Offer) -> tuple[str, ...]:
     """Entries that a model is known to take none of, before it is loaded."""
-    from paintback.models.catalogue import find
+    from paintback.models.catalogue import find, is_pipeline
 
     text = () if offer.takes_text else ("prompt", "negative_prompt", "guidance", "true_cfg_scale")
     if offer.trained:
-        return (*text, "method", "fields", "latent_mask", "leaky_encoding")
+        return (*text, "method", "fields", "latent_mask", "leaky_encoding", "step_distilled")
     pixels = (
         ("height", "width", "latent_mask", "leaky_encoding", "match_colour") if find(offer.source) is not None else ()
     )
-    return (*text, *pixels, *(("true_cfg_scale",) if pixels and not text else ()))
+    few = () if is_pipeline(offer.source) else ("step_distilled",)
+    return (*text, *pixels, *(("true_cfg_scale",) if pixels and not text else ()), *few)
 
 
 def _fields(kind: Any) -> list[FieldView]:

@@ -263,7 +263,7 @@ class Worker(threading.Thread):
         progress = self.progress[identifier] = Progress(asked["samples"])
         request = wish(self.store, asked, self.config)
         picture, hole, bare = read(request)
-        inpainter = self.load(request.model)
+        inpainter = self.load(request.model, request.step_distilled)
         request = self._complete(request, inpainter, asked)
         bare = one_of(bare, 1)
         plan = inpainter.plan(picture, hole, request=bare)
@@ -297,11 +297,16 @@ class Worker(threading.Thread):
             raise _LeftError
         return "stopped" if self.store.stopping(identifier) else "done", None, self._spread(identifier, hole, progress)
 
-    def load(self, model: str) -> Inpainter:
-        """The model of an offer; the last ones stay loaded."""
+    def load(self, model: str, step_distilled: str | None = None) -> Inpainter:
+        """The model of an offer; the last ones stay loaded.
+
+        Args:
+            model: its name.
+            step_distilled: "yes" or "no" of a pipeline, which is not loaded again for that; None to go by its name.
+        """
         import torch
 
-        from paintback.models.catalogue import find
+        from paintback.models.catalogue import is_pipeline
         from paintback.tasks.inpaint import Inpainter
 
         if model not in self._loaded:
@@ -314,7 +319,7 @@ class Worker(threading.Thread):
                     f"There is no device {self.config.device!r}; start the server with cpu, cuda, cuda:1 or mps."
                 ) from None
             source, offload = self.config.models[model].source, self.config.offload
-            pipeline = find(source) is None and not Path(source).is_file()  # the shipped ones have nothing to offload
+            pipeline = is_pipeline(source)  # others have nothing to offload
             self._loaded[model] = Inpainter.from_pretrained(
                 source,
                 device=device,
@@ -322,7 +327,10 @@ class Worker(threading.Thread):
                 offload=offload if pipeline else None,
             )
         self._loaded.move_to_end(model)
-        return self._loaded[model]
+        inpainter = self._loaded[model]
+        if step_distilled is None or inpainter.model.step_distilled == (step_distilled == "yes"):
+            return inpainter
+        return inpainter.told(step_distilled=step_distilled == "yes")
 
     def _complete(self, request: Request, inpainter: Inpainter, asked: dict[str, Any]) -> Request:
         """The request with what a PNG carries besides: where it ran, with what versions, on which files."""

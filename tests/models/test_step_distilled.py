@@ -121,3 +121,26 @@ def test_it_is_said_when_a_pipeline_is_loaded(tmp_path_factory):
         assert (model.step_distilled, model.sampler.method == "gibbs") == (few, few)
     with pytest.raises(ValueError, match="is no pipeline of diffusers and takes no step_distilled"):
         Inpainter.from_pretrained("fashion", step_distilled=True)
+
+
+def test_a_row_and_a_job_of_the_server_say_it_too(pipes, tmp_path_factory):
+    from paintback.batch.tasks import COLUMNS
+    from paintback.web.config import Config, offers
+    from paintback.web.schemas import JobRequest, options
+    from paintback.web.worker import Worker
+
+    assert "step_distilled" in COLUMNS
+    assert JobRequest(photo="0" * 32, step_distilled="yes").step_distilled == "yes"
+    config = Config(tmp_path_factory.mktemp("web"), offers({"mine": str(tiny.folder("sd15", tmp_path_factory))}))
+    asked = options(config)
+    assert "step_distilled" in {entry.name for entry in asked.entries}
+    hidden = {model.name for model in asked.models if "step_distilled" in model.without}
+    assert hidden == {model.name for model in asked.models} - {"mine"}  # the page asks it of pipelines alone
+    worker = Worker(None, config, {}, lambda: None)
+    plain = worker.load("mine")
+    few = worker.load("mine", "yes")
+    assert few.model.step_distilled and few.model.sampler.method == "gibbs" and few.model.pipe is plain.model.pipe
+    assert worker.load("mine", "no") is plain and worker.load("mine") is plain
+    assert few.told(step_distilled=False).model.sampler == Sampler()
+    with pytest.raises(ValueError, match="is no pipeline of diffusers and takes no step_distilled"):
+        Inpainter.from_pretrained("fashion").told(step_distilled=True)

@@ -225,6 +225,8 @@ def test_a_file_is_served_as_what_it_is(shared: Site, form: str, media: str) -> 
         ({"method": "daps", "fields": {"ode_steps": 10**7}}, 409, "at most 1000"),
         ({"prompt": "a spoon"}, 409, "reads no text"),
         ({"steps": 0}, 422, "steps"),
+        ({"step_distilled": "yes"}, 409, "leave step_distilled out"),
+        ({"step_distilled": "perhaps"}, 422, "step_distilled"),
         ({"samples": 17}, 409, "at most 16"),
         ({"fields": {"eta": [1]}}, 409, "eta"),
         ({"fields": {"eta": {"a": 1}}}, 409, "eta"),
