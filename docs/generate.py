@@ -57,8 +57,13 @@ COLUMNS = {
     "PixArt-Sigma": "pixart_sigma",
     "Lumina 2": "lumina2",
     "Sana": "sana",
+    "Krea 2": "krea2",
+    "Kandinsky 5 image": "kandinsky5_image",
     "Wan 2.1": "wan",
     "Wan 2.2 TI2V": "wan22_ti2v",
+    "LTX-Video": "ltx",
+    "HunyuanVideo": "hunyuan_video",
+    "Kandinsky 5": "kandinsky5",
 }
 
 sys.path.insert(0, str(ROOT))

@@ -24,7 +24,11 @@ WORDS = re.compile(
 )
 BASE = re.compile(r"klein[-_]base|undistilled", re.IGNORECASE)  # of these names those that are not
 NUMBER = re.compile(r"(?<!\d)(\d+)[-_ ]?steps?(?![a-z])", re.IGNORECASE)
-OWN = (("z-image-turbo", 8), ("lcm", 8))  # steps that their makers recommend, where they are not STEPS
+OWN = (
+    ("z-image-turbo", 8),
+    ("krea-2-turbo", 8),
+    ("lcm", 8),
+)  # steps that their makers recommend, where they are not STEPS
 SCHEDULERS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
 
 

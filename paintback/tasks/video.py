@@ -74,8 +74,9 @@ class ClipOptions(Options, total=False):
 
     Attributes:
         guidance_scale_2: of the second transformer of Wan 2.2; None for the same as the first.
-        window: frames that are painted together, 4 k + 1 for Wan; None for those of the clips the model learnt from.
-        overlap: frames that a window shares at least with the one before, 4 k + 1; 17 by default.
+        window: frames that are painted together, 4 k + 1, of LTX 8 k + 1; None for those of the clips the
+            model learnt from.
+        overlap: frames that a window shares at least with the one before, likewise; 17 by default.
     """
 
     guidance_scale_2: float | None
@@ -137,7 +138,8 @@ def inpaint_video(
     spans = plan_windows(len(hole), int(request.window or 0), request.overlap, opened.codec.frames)
     frame = choose_size(_crop(wide, opened, request.padding), opened, recipe.size)
     second = {} if request.guidance_2 is None else {"guidance_scale_2": request.guidance_2}
-    told = Told(request.prompt, request.negative_prompt, request.guidance, {**embeddings(request), **second})
+    rate = {"frame_rate": float(clip.rate)} if "frame_rate" in getattr(opened, "keywords", ()) else {}
+    told = Told(request.prompt, request.negative_prompt, request.guidance, {**embeddings(request), **second, **rate})
     painting = ClipPainting(clip.frames.copy(), hole, wide.copy(), weights, frame, opened, recipe, told)
     progress = {"disable": None if progress_bar else True}
     step: Any = callback  # every method here predicts

@@ -24,7 +24,20 @@ from tests.models import tiny_pipelines as tiny
 DATA = Path(__file__).parents[2] / "docs" / "data" / "features.json"
 NAMES = (
     *("sd15", "sdxl", "sd3", "flux_dev", "flux_kontext", "flux2_klein", "qwen_image", "qwen_image_edit", "z_image"),
-    *("hidream", "chroma", "aura_flow", "pixart_sigma", "lumina2", "sana", "wan"),
+    *(
+        "hidream",
+        "chroma",
+        "aura_flow",
+        "pixart_sigma",
+        "lumina2",
+        "sana",
+        "krea2",
+        "kandinsky5_image",
+        "wan",
+        "ltx",
+        "hunyuan_video",
+        "kandinsky5",
+    ),
 )
 
 
@@ -123,6 +136,10 @@ def cast_later(pipe: Any) -> None:
     try:
         assert model.dtype == torch.bfloat16
         look(pipe)
+    except RuntimeError as error:  # the network's own: not ours to mend
+        if not type(pipe).__name__.startswith("Kandinsky5"):
+            raise
+        raise ValueError("on a CPU its network runs in the dtype that it was loaded in") from error
     finally:
         model.network.to(before)
 

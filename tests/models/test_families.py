@@ -111,7 +111,7 @@ def test_cell(inpainter, family, method, monkeypatch):
 @pytest.mark.parametrize(("family", "method"), cells(VIDEO, set()))
 def test_video_cell(inpainter, family, method):
     own = inpainter(family)
-    side = 64 if family.endswith("ti2v") else 32
+    side = {"wan22_ti2v": 64, "ltx": 128}.get(family, 32)
     clip = np.random.default_rng(0).random((5, side, side, 3)).astype(np.float32)
     mask = np.zeros((side, side), bool)
     mask[side // 4 : side // 2 + 3, side // 3 : side - side // 4] = True

@@ -33,6 +33,7 @@ FAMILIES = (
         "qwen_image",
         "z_image",
         "hidream",
+        "krea2",
     ),
     *MASKED,
 )
@@ -53,6 +54,7 @@ UNGUIDED = {
     "qwen_image": {},
     "z_image": {"guidance_scale": 0.0},
     "hidream": {"guidance_scale": 0.0},
+    "krea2": {"guidance_scale": 0.0},
     **{name: {"guidance_scale": 1.0} for name in MASKED},
 }
 GUIDED = {
@@ -65,6 +67,7 @@ GUIDED = {
     "qwen_image": {"negative_prompt": "rain on a tin roof"},
     "z_image": {"negative_prompt": "rain on a tin roof", "guidance_scale": 2.5},
     "hidream": {"negative_prompt": "rain"},
+    "krea2": {"negative_prompt": "rain"},
     **{name: {"negative_prompt": "rain"} for name in MASKED},
 }
 
@@ -110,7 +113,7 @@ def latents_of(model, words, count=2):
 
 def pack(name, pipe, x):
     """Our state as the pipeline takes and gives it."""
-    if name.startswith("flux_") or name in ("qwen_image", "chroma"):
+    if name.startswith("flux_") or name in ("qwen_image", "chroma", "krea2"):
         return pipe._pack_latents(x, *x.shape)
     return pipe._patchify_latents(x) if name == "flux2_klein" else x
 
@@ -259,7 +262,7 @@ def test_encoding_takes_the_mode_with_the_pipelines_scaling(pipes, name, monkeyp
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
     if name == "flux2_klein":
         expected = pipe._unpatchify_latents(pipe._encode_vae_image(picture, None))
-    elif name == "qwen_image":
+    elif name in ("qwen_image", "krea2"):
         own = SimpleNamespace(vae=pipe.vae)
         expected = QwenImageImg2ImgPipeline._encode_vae_image(own, picture[:, :, None], None)[:, :, 0]
     elif name in ("aura_flow", "sana"):
@@ -305,6 +308,13 @@ def by_hand(name, pipe):
         return made
     if name in ("qwen_image", "flux2_klein"):
         return {key: pipe.encode_prompt(text)[0] for key, text in zip(both, ("a red fox", "rain"), strict=True)}
+    if name == "krea2":
+        made = zip(("", "negative_"), (pipe.encode_prompt(text) for text in ("a red fox", "rain")), strict=True)
+        return {
+            f"{one}prompt_embeds{part}": value
+            for one, two in made
+            for part, value in zip(("", "_mask"), two, strict=True)
+        }
     if name in MASKED:
         own = inspect.signature(type(pipe).__call__).parameters
         told = {key: own[key].default for key in ("complex_human_instruction",) if key in own}

@@ -111,6 +111,14 @@ def test_without_a_picture_qwen_image_edit_says_what_it_learnt(pipes):
         model.denoiser("a", size=SIZE, reference_images=[picture(0), picture(1)])
 
 
+def test_a_pipeline_without_an_adapter_says_why():
+    class LTX2Pipeline:
+        pass
+
+    with pytest.raises(ValueError, match="no adapter for LTX2Pipeline: it paints sound together with the picture"):
+        from_pipe(LTX2Pipeline())
+
+
 def test_the_check_shows_qwen_image_edit_a_picture(pipes):
     report = pb.check(pipes("qwen_image_edit"), prompt="a fox", num_inference_steps=2, size=64, names=("ding",))
     assert report.passed, str(report)

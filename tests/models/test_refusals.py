@@ -60,7 +60,16 @@ POOLED = (
 )
 
 
-@pytest.mark.parametrize("name", sorted({*tiny.TEXT_TO_IMAGE, *tiny.TRAINED} - {"hidream", "flux2_klein"}))
+OTHER_EMBEDDINGS = {"hidream", "flux2_klein", "krea2", "kandinsky5_image"}  # of several layers, or none at all
+
+
+def test_krea_2_names_embeddings_of_another_width(pipes):
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"^prompt_embeds is \(1, 4, 3, 7\), and .* reads vectors of 32 numbers"):
+        tell(pipes("krea2"), prompt_embeds=torch.zeros(1, 4, 3, 7), prompt_embeds_mask=mask)
+
+
+@pytest.mark.parametrize("name", sorted({*tiny.TEXT_TO_IMAGE, *tiny.TRAINED} - OTHER_EMBEDDINGS))
 def test_embeddings_of_another_width_are_named(pipes, name):
     pooled = {"pooled_prompt_embeds": torch.zeros(1, 7)} if name in POOLED else {}
     if "prompt_attention_mask" in getattr(from_pipe(pipes(name)), "embeds", ()):

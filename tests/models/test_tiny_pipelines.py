@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.models.tiny_pipelines import (
+    FRAMES,
     LOADING,
     NAMES,
     PIXEL,
@@ -34,7 +35,7 @@ CONDITIONS = (
     "encoder_hidden_states_llama3",
     "pooled_embeds",
 )
-MULTIPLES = {"ldm": 4, "sana": 2, "wan22_ti2v": 16}  # of the VAE; 8 where no other is said
+MULTIPLES = {"ldm": 4, "sana": 2, "wan22_ti2v": 16, "ltx": 32}  # of the VAE; 8 where no other is said
 
 
 @pytest.fixture(autouse=True)
@@ -134,8 +135,9 @@ def test_the_denoiser_depends_on_all_it_is_given(name: str) -> None:
     if name == "pixart_sigma":
         conditions.remove("added_cond_kwargs")  # a size, which this network does not ask for
     least = 0.02 if name == "aura_flow" else 0.05  # most of its 256 words are padding, which is zero
+    places = {"text_rope_pos": other["text_rope_pos"]} if "text_rope_pos" in named else {}  # as many as there are words
     for key in conditions:
-        assert change(**{key: other[key]}) > least, key
+        assert change(**{key: other[key]}, **(places if key == "encoder_hidden_states" else {})) > least, key
     if not conditions:
         assert name == "z_image"
         assert change(*positional[:2], other_positional[2]) > 0.05
@@ -154,14 +156,16 @@ def test_inpainting_networks_see_the_mask(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PIXEL])
 def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
+    from diffusers import AutoencoderKLQwenImage
+
     pipe = build(name)
     vae = getattr(pipe, "vae", None) or pipe.vqvae
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn((2, 3, 8, 8), generator=generator)
     picture = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").mul(0.5).clamp(-1, 1)
     if name in VIDEO:
-        picture = picture[:, :, None].repeat(1, 1, 5, 1, 1)
-    elif name.startswith("qwen_image"):
+        picture = picture[:, :, None].repeat(1, 1, FRAMES.get(name, 5), 1, 1)
+    elif isinstance(vae, AutoencoderKLQwenImage):
         picture = picture[:, :, None]
     with torch.no_grad():
         encoded = vae.encode(picture)
@@ -172,7 +176,7 @@ def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
         decoded = vae.decode(noise * std + mean).sample
     multiple = MULTIPLES.get(name, 8)
     assert latent.shape[-2:] == (64 // multiple, 64 // multiple)
-    assert latent.shape[2:-2] == ((2,) if name in VIDEO else (1,) if name.startswith("qwen_image") else ())
+    assert latent.shape[2:-2] == ((2,) if name in VIDEO else (1,) if picture.ndim == 5 else ())
     assert decoded.shape == picture.shape
     assert 0.5 < ((latent - mean) / std).std() < 1.5
     assert 0.25 < decoded.std() < 0.6
@@ -185,6 +189,8 @@ def _shift_and_scale(vae: nn.Module) -> tuple[Tensor, Tensor]:
         return torch.tensor(0.0), vae.bn.running_var.mean().sqrt()
     if getattr(config, "latents_std", None) is not None:
         return tuple(torch.tensor(values).reshape(-1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
+    if "latents_std" in dict(vae.named_buffers()):  # of LTX
+        return tuple(values.reshape(-1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std))
     return torch.tensor(getattr(config, "shift_factor", None) or 0.0), torch.tensor(1 / config.scaling_factor)
 
 

@@ -66,9 +66,16 @@ TEXT_TO_IMAGE = (
     "pixart_sigma",
     "lumina2",
     "sana",
+    "krea2",
+    "kandinsky5_image",
 )
 EDITING = ("qwen_image_edit", "qwen_image_edit_plus")  # paint by a picture
-VIDEO = ("wan", "wan22", "wan22_ti2v")
+VIDEO = ("wan", "wan22", "wan22_ti2v", "ltx", "hunyuan_video", "kandinsky5")
+PROCESSORS = {  # what of a folder needs torchvision, and is given by `load`
+    **dict.fromkeys(EDITING, "processor"),
+    **dict.fromkeys(("kandinsky5", "kandinsky5_image"), "tokenizer"),
+}
+FRAMES = {"ltx": 9}  # of a clip of two latent cells in time; 5 where no other is said
 TRAINED = ("sd15_inpaint", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
 NAMES = UNCONDITIONAL + TEXT_TO_IMAGE + VIDEO + TRAINED
 
@@ -96,8 +103,8 @@ def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.getbasetemp() / "tiny-pipelines" / name
     if not path.exists():
         part, pipe = path.with_suffix(".part"), build(name)
-        if name in EDITING:
-            pipe.register_modules(processor=None)
+        if name in PROCESSORS:
+            pipe.register_modules(**{PROCESSORS[name]: None})
         pipe.save_pretrained(part)
         part.rename(path)
     return path
@@ -108,8 +115,8 @@ def load(path: Path, name: str, **arguments: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     _quiet()
-    if name in EDITING:
-        arguments = {"processor": _qwen_processor(), **arguments}
+    if name in PROCESSORS:
+        arguments = {PROCESSORS[name]: getattr(build(name), PROCESSORS[name]), **arguments}
     return _finish(DiffusionPipeline.from_pretrained(path, **LOADING[name], **arguments), name)
 
 
@@ -144,7 +151,7 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
     if name in ("pixart_sigma", "sana"):
         made |= {"use_resolution_binning": False}
     if name in VIDEO:
-        made |= {"num_frames": 5}
+        made |= {"num_frames": FRAMES.get(name, 5)}
     if name in EDITING:
         from PIL import Image
 
@@ -190,6 +197,8 @@ def _finish(pipe: Any, name: str) -> Any:
     pipe.set_progress_bar_config(disable=True)
     if name == "hidream":
         pipe.default_sample_size = 8
+    if name == "kandinsky5_image":  # in no config either; 1024 x 1024 and others of that area
+        pipe.resolutions = [(64, 64)]
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
@@ -231,6 +240,8 @@ def _draw(module: nn.Module, name: str, parameter: Tensor) -> Tensor:
         return noise
     if "pad_token" in name:
         return noise
+    if name == "timestep_scale_multiplier":  # of LTX's decoder
+        return torch.tensor(1000.0)
     if parameter.ndim < 2:
         raise TypeError(f"a rule for {type(module).__name__}.{name} is missing")
     if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
@@ -331,7 +342,7 @@ def _qwen_tokenizer(spaced: str = QWEN_SPACED, plain: str = QWEN_PLAIN, more: tu
     return tokenizer
 
 
-def _qwen_processor() -> Any:
+def _qwen_processor(plain: str = EDIT_PLAIN) -> Any:
     from transformers import Qwen2VLImageProcessorPil, Qwen2VLProcessor
 
     class Processor(Qwen2VLProcessor):
@@ -339,25 +350,33 @@ def _qwen_processor() -> Any:
             """Nothing is checked: there is no part for video."""
 
     Processor.__name__ = "Qwen2VLProcessor"
-    tokenizer = _qwen_tokenizer(EDIT_SPACED, EDIT_PLAIN, EDIT_SPECIAL)
+    tokenizer = _qwen_tokenizer(EDIT_SPACED, plain, EDIT_SPECIAL)
     return Processor(image_processor=Qwen2VLImageProcessorPil(), tokenizer=tokenizer)
 
 
-def _llama_tokenizer() -> Any:
+def _llama_tokenizer(words: str = "", special: tuple[str, ...] = ()) -> Any:
+    """With a token for each of the words, and for the special ones, beside bytes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     start, end = "<|begin_of_text|>", "<|eot_id|>"
-    vocabulary = {token: number for number, token in enumerate([*_byte_letters(), start, end])}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces = [piece for piece, _ in level.pre_tokenize_str(words)]
+    merges = list(dict.fromkeys((one[:end], one[end]) for one in pieces for end in range(1, len(one))))
+    tokens = [*_byte_letters(), start, end, *("".join(pair) for pair in merges), *special]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    inner.pre_tokenizer = level
     inner.decoder = decoders.ByteLevel()
     inner.post_processor = processors.TemplateProcessing(
         single=f"{start} $A", special_tokens=[(start, vocabulary[start])]
     )
-    return PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token=start, eos_token=end, pad_token=end, model_max_length=512
     )
+    if special:
+        made.add_special_tokens({"additional_special_tokens": list(special)})
+    return made
 
 
 # Text encoders ------------------------------------------------------------------------------------------------------
@@ -454,19 +473,34 @@ def _gemma() -> Any:
     return randomize(Gemma2Model(config))
 
 
-def _llama() -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+def _llama(tokenizer: Any = None, layers: int = 2) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
-    tokenizer = _llama_tokenizer()
+    kind = LlamaForCausalLM if tokenizer is None else LlamaModel
+    tokenizer = tokenizer or _llama_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
         attn_implementation="eager",  # the pipeline asks for attentions, which sdpa has not
-        **_decoder_shape(32, 2),
+        **_decoder_shape(32, layers),
     )
-    return randomize(LlamaForCausalLM(config))
+    return randomize(kind(config))
+
+
+def _qwen3_vl() -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    text = {
+        "vocab_size": len(_qwen_tokenizer()),
+        "head_dim": 8,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e6},
+        **_decoder_shape(32, 3),
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    return randomize(Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision)))
 
 
 # Schedulers, with the released checkpoints' settings ----------------------------------------------------------------
@@ -561,6 +595,49 @@ def _kl_wan(**settings: Any) -> Any:
 
     vae = AutoencoderKLWan(base_dim=8, num_res_blocks=1, **settings)
     return _fit_vae(vae, torch.tensor(vae.config.latents_std), torch.tensor(vae.config.latents_mean), gain=1.3)
+
+
+def _fit_clip_vae(vae: nn.Module, last: nn.Module, std: Tensor | float, mean: Tensor | float = 0.0) -> nn.Module:
+    """As `_fit_vae`, by measuring, for other layers: the encoder's `last` gives means, and one variance or as many."""
+    randomize(vae)
+    first = (
+        torch.nn.functional.interpolate(torch.randn(3, 3, 8, 8), size=(64, 64), mode="bicubic").mul(0.5).clamp(-1, 1)
+    )
+    with torch.no_grad():
+        found = vae.encode(first[:, :, None].repeat(1, 1, 9, 1, 1)).latent_dist.mode()
+        count, shape = found.shape[1], (-1, 1, 1, 1)
+        std, mean = (torch.as_tensor(one).expand(count) for one in (std, mean))
+        last.weight[:count] *= std.reshape(-1, *[1] * (last.weight.ndim - 1)) / found.std()
+        last.weight[count:] *= 0.01
+        last.bias[:count] = mean
+        last.bias[count:] = LOG_VARIANCE
+        noise = torch.randn(found.shape) * std.reshape(shape) + mean.reshape(shape)
+        time = (torch.zeros(3),) if vae.config.get("timestep_conditioning") else ()
+        vae.decoder.conv_out.conv.weight *= PICTURE_STD / vae.decode(noise, *time).sample.std()
+    return vae
+
+
+def _kl_ltx(**settings: Any) -> Any:
+    from diffusers import AutoencoderKLLTXVideo
+
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=16,
+        block_out_channels=(8, 16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16, 16),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        **settings,
+    )
+    vae.latents_mean.copy_(0.1 * torch.randn(16))
+    vae.latents_std.copy_(0.75 + 0.5 * torch.rand(16))
+    return _fit_clip_vae(vae, vae.encoder.conv_out.conv, vae.latents_std, vae.latents_mean)
+
+
+def _kl_hunyuan() -> Any:
+    from diffusers import AutoencoderKLHunyuanVideo
+
+    vae = AutoencoderKLHunyuanVideo(block_out_channels=(8, 16, 16, 16), layers_per_block=1, norm_num_groups=4)
+    return _fit_clip_vae(vae, vae.quant_conv, 1 / vae.config.scaling_factor)
 
 
 def _kl_qwen() -> Any:
@@ -1142,6 +1219,123 @@ def _sana() -> Any:
     )
 
 
+def _krea2() -> Any:
+    from diffusers import Krea2Pipeline, Krea2Transformer2DModel
+
+    transformer = Krea2Transformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        timestep_embed_dim=32,
+        text_hidden_dim=32,
+        num_text_layers=3,
+        text_num_attention_heads=4,
+        text_num_key_value_heads=2,
+        text_intermediate_size=64,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )
+    randomize(transformer, gain=2.0)
+    with torch.no_grad():
+        transformer.final_layer.linear.weight.div_(2)  # whose scales are not near 1
+    return Krea2Pipeline(
+        scheduler=_flow_dynamic(max_image_seq_len=6400),
+        vae=_kl_qwen(),
+        text_encoder=_qwen3_vl(),
+        tokenizer=_qwen_tokenizer(),
+        transformer=transformer,
+        text_encoder_select_layers=(1, 2, 3),
+    )
+
+
+def _kandinsky5(kind: str) -> Any:
+    import diffusers
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    transformer = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=16,
+        out_visual_dim=16,
+        in_text_dim=32,
+        in_text_dim2=32,
+        time_dim=32,
+        model_dim=64,
+        ff_dim=128,
+        num_text_blocks=1,
+        num_visual_blocks=2,
+        axes_dims=(4, 6, 6),
+        visual_cond=kind == "T2V",
+    )
+    randomize(transformer, gain=1.5)
+    with torch.no_grad():
+        transformer.out_layer.out_layer.weight.div_(2.3)  # whose scales are not near 1
+    made = getattr(diffusers, f"Kandinsky5{kind}Pipeline")(
+        transformer=transformer,
+        vae=_kl_hunyuan() if kind == "T2V" else _kl_flux(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=_clip(32),
+        tokenizer_2=_clip_tokenizer(),
+        scheduler=_flow(shift=5.0),
+    )
+    words = ByteLevel(add_prefix_space=False).pre_tokenize_str(made.prompt_template)
+    processor = _qwen_processor(" ".join(word for word, _ in words))
+    made.register_modules(tokenizer=processor, text_encoder=_qwen25_vl(processor.tokenizer))
+    return made
+
+
+def _ltx() -> Any:
+    from diffusers import LTXPipeline, LTXVideoTransformer3DModel
+
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=16,
+        out_channels=16,
+        num_attention_heads=4,
+        attention_head_dim=16,
+        cross_attention_dim=64,
+        num_layers=2,
+        caption_channels=32,
+    )
+    shifts = {"base_shift": 0.95, "max_shift": 2.05, "base_image_seq_len": 1024, "shift_terminal": 0.1}
+    return LTXPipeline(
+        scheduler=_flow_dynamic(shift=1.0, **shifts),
+        vae=_kl_ltx(),
+        text_encoder=_t5(32),
+        tokenizer=_t5_tokenizer(),
+        transformer=randomize(transformer, gain=1.5),
+    )
+
+
+def _hunyuan_video() -> Any:
+    from diffusers import HunyuanVideoPipeline, HunyuanVideoTransformer3DModel
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+
+    transformer = HunyuanVideoTransformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=16,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        text_embed_dim=32,
+        pooled_projection_dim=32,
+        rope_axes_dim=(4, 6, 6),
+    )
+    words = DEFAULT_PROMPT_TEMPLATE["template"]
+    tokenizer = _llama_tokenizer(words, ("<|start_header_id|>", "<|end_header_id|>"))
+    return HunyuanVideoPipeline(
+        text_encoder=_llama(tokenizer, layers=4),
+        tokenizer=tokenizer,
+        transformer=randomize(transformer, gain=1.5),
+        vae=_kl_hunyuan(),
+        scheduler=_flow(shift=7.0),
+        text_encoder_2=_clip(32),
+        tokenizer_2=_clip_tokenizer(),
+    )
+
+
 # Beside a pipeline --------------------------------------------------------------------------------------------------
 
 
@@ -1296,6 +1490,11 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pixart_sigma": _pixart_sigma,
     "lumina2": _lumina2,
     "sana": _sana,
+    "krea2": _krea2,
+    "kandinsky5_image": lambda: _kandinsky5("T2I"),
+    "kandinsky5": lambda: _kandinsky5("T2V"),
+    "ltx": _ltx,
+    "hunyuan_video": _hunyuan_video,
     "wan": _wan,
     "wan22": _wan22,
     "wan22_ti2v": _wan22_ti2v,

@@ -75,6 +75,7 @@ class PipelineModel(LatentModel, OfPipe):
         embeds: what stands for the text, by the pipeline's names; those of a negative prompt have "negative_" before.
         alone: whether the first of `embeds` does without the others.
         takes_negative: whether there is a negative prompt.
+        negative: what it is where none is given.
         reads: what the pipeline's `encode_prompt` reads beside the text, as `beside` has it.
         controls: those of `control.CONTROL` that not all ControlNets have and the family's do.
         control_scale: of its ControlNets by default.
@@ -93,6 +94,7 @@ class PipelineModel(LatentModel, OfPipe):
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     alone: ClassVar[bool] = False
     takes_negative: ClassVar[bool] = True
+    negative: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
     controls: ClassVar[tuple[str, ...]] = ()
     control_scale: ClassVar[float] = 1.0
@@ -167,7 +169,9 @@ class PipelineModel(LatentModel, OfPipe):
         own = {name.removeprefix("negative_"): embeddings[name] for name in of_other}
         both = ("clip_skip", "max_sequence_length", *self.reads)
         shared = {name: embeddings[name] for name in both if name in embeddings}
-        return under, self.condition(self.ask(negative_prompt or "", {**own, **shared}))
+        return under, self.condition(
+            self.ask(self.negative if negative_prompt is None else negative_prompt, {**own, **shared})
+        )
 
     def ask(self, prompt: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """What the pipeline's `encode_prompt` answers, by the names in `answers`.
@@ -183,7 +187,7 @@ class PipelineModel(LatentModel, OfPipe):
             one.name for one in taken.values() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
         ]
         settings = {name: own[name].default for name in SETTINGS if name in taken and name in own}
-        text = None if self.embeds[0] in given else prompt
+        text = None if given.keys() & set(self.embeds[:1]) else prompt
         fixed = {"prompt": text, "device": self.device, "num_images_per_prompt": 1}
         said = {name: value for name, value in fixed.items() if name in taken}
         answer = self.pipe.encode_prompt(**{**dict.fromkeys(needed), **settings, **said, **given, **more})

@@ -85,8 +85,12 @@ class VaeCodec(LatentCodec):
         else:
             z = x / self.scaling + self.shift
         with self._dtype() as dtype:
-            picture: Tensor = self.vae.decode(z.to(dtype), return_dict=False)[0].to(x.dtype)
-        return picture
+            return self.picture(z.to(dtype)).to(x.dtype)
+
+    def picture(self, z: Tensor) -> Tensor:
+        """What the VAE makes of its own latents."""
+        found: Tensor = self.vae.decode(z, return_dict=False)[0]
+        return found
 
 
 class ClipCodec(VaeCodec):

@@ -63,6 +63,11 @@ def run_pipe(
         words["max_area"] = size[-2] * size[-1]
     if "use_resolution_binning" in inspect.signature(type(pipe).__call__).parameters:
         words["use_resolution_binning"] = False  # sizes are kept as they are
+    if hasattr(pipe, "resolutions"):
+        pipe.resolutions = [(size[-1], size[-2])]  # likewise
     out = pipe(**words, num_inference_steps=steps, output_type="pt")
-    made: Tensor = out.frames.transpose(1, 2) if hasattr(out, "frames") else out.images
+    if hasattr(out, "frames"):
+        made: Tensor = out.frames.transpose(1, 2)
+    else:
+        made = out.images if hasattr(out, "images") else out.image
     return made

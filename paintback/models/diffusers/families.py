@@ -14,7 +14,7 @@ from paintback.models.distilled import is_step_distilled, sampler_of
 if TYPE_CHECKING:
     from paintback.models.base import Model
 
-__all__ = ["FAMILIES", "SIBLINGS", "from_pipe"]
+__all__ = ["FAMILIES", "REFUSED", "SIBLINGS", "from_pipe"]
 
 # class of the pipeline: module and class of its adapter
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -28,7 +28,12 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "FluxKontextPipeline": ("flux", "FluxKontext"),
     "FluxPipeline": ("flux", "Flux"),
     "HiDreamImagePipeline": ("hidream", "HiDreamImage"),
+    "HunyuanVideoPipeline": ("hunyuan_video", "HunyuanVideo"),
+    "Kandinsky5T2IPipeline": ("kandinsky5", "Kandinsky5Image"),
+    "Kandinsky5T2VPipeline": ("kandinsky5", "Kandinsky5"),
+    "Krea2Pipeline": ("krea2", "Krea2"),
     "LDMPipeline": ("pixel", "LatentDiffusion"),
+    "LTXPipeline": ("ltx", "Ltx"),
     "Lumina2Pipeline": ("lumina2", "Lumina2"),
     "PixArtSigmaPipeline": ("pixart", "PixArtSigma"),
     "QwenImageEditPipeline": ("qwen_image", "QwenImageEdit"),
@@ -48,7 +53,19 @@ FAMILIES: dict[str, tuple[str, str]] = {
 SIBLINGS = {
     "LatentConsistencyModelPipeline": "StableDiffusionPipeline",
     "LatentConsistencyModelImg2ImgPipeline": "StableDiffusionPipeline",
+    "LTXImageToVideoPipeline": "LTXPipeline",
 }
+REFUSED = {
+    "HunyuanVideo15Pipeline": "HunyuanVideo 1.5 has another network and other text encoders than HunyuanVideo",
+    "Ideogram4Pipeline": "its two networks, and times by a law of its own, have none yet",
+    "Kandinsky5I2IPipeline": "it edits a picture; Kandinsky5T2IPipeline has one",
+    "Kandinsky5I2VPipeline": "it starts from a picture; Kandinsky5T2VPipeline has one",
+    "LTX2Pipeline": "it paints sound together with the picture, and a mask says nothing of sound",
+    "LTXConditionPipeline": "LTX-Video 0.9.5 and later have other times and positions than LTXPipeline, which has one",
+    "WanImageToVideoPipeline": "it starts from a picture, which is an input of its network; WanPipeline has one",
+    "WanVACEPipeline": "it is trained for masks of its own; WanPipeline has one",
+}
+"""Pipelines that are asked for and have no adapter, and why; all others have the same sentence without a reason."""
 TASKS = re.compile(r"ControlNet|Img2Img|Inpaint(ing)?")
 
 
@@ -87,7 +104,10 @@ def _of_family(pipe: Any, label: str) -> Model:
 
             made: Model = adapter.of(pipe, rebuilt(pipe, getattr(diffusers, base)), label)
             return made
-    raise ValueError(f"There is no adapter for {type(pipe).__name__}; there are for {', '.join(sorted(FAMILIES))}.")
+    why = next((f": {REFUSED[one.__name__]}" for one in type(pipe).__mro__ if one.__name__ in REFUSED), "")
+    raise ValueError(
+        f"There is no adapter for {type(pipe).__name__}{why}; there are for {', '.join(sorted(FAMILIES))}."
+    )
 
 
 def sibling(name: str) -> str:

@@ -20,7 +20,7 @@ from paintback.models.diffusers.shown import numbered, references
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
 
-__all__ = ["FlowPipeline", "TrueGuidance", "set_shifted", "shift_of", "with_length"]
+__all__ = ["AddedGuidance", "FlowPipeline", "TrueGuidance", "set_shifted", "shift_of", "with_length"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,17 @@ class TrueGuidance(FlowPipeline):
         return scale, told
 
 
+@dataclass(frozen=True)
+class AddedGuidance(FlowPipeline):
+    """A pipeline whose guidance_scale is s in c + s (c - u): above 0 there is guidance, with w = s + 1."""
+
+    def scales(
+        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
+    ) -> tuple[float, float | None]:
+        own = 0.0 if self.step_distilled else self.guidance_scale
+        return 1 + (own if guidance_scale is None else float(guidance_scale)), None
+
+
 def with_length(
     conditional: Prediction, unconditional: Prediction, scale: float, time: Time, length: Callable[[Tensor], Tensor]
 ) -> Prediction:
@@ -194,13 +205,14 @@ def with_length(
     return Prediction(conditional.x0 - time.sigma * away, conditional.x1 + time.alpha * away)
 
 
-def shift_of(scheduler: Any, tokens: int, *, max_shift: float = 1.15) -> float:
+def shift_of(scheduler: Any, tokens: int, *, max_shift: float = 1.15, longest: int = 4096) -> float:
     """The pipelines' mu: how far the times are shifted for so many tokens.
 
     Args:
         scheduler: its config is read.
         tokens: of the picture.
         max_shift: where the config names none.
+        longest: likewise, of as many tokens.
     """
     from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
@@ -209,24 +221,24 @@ def shift_of(scheduler: Any, tokens: int, *, max_shift: float = 1.15) -> float:
         calculate_shift(
             tokens,
             config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
+            config.get("max_image_seq_len", longest),
             config.get("base_shift", 0.5),
             config.get("max_shift", max_shift),
         )
     )
 
 
-def set_shifted(scheduler: Any, num_inference_steps: int, mu: float) -> None:
+def set_shifted(scheduler: Any, num_inference_steps: int, mu: float | None) -> None:
     """Times from 1 down to 1 / N, shifted by mu where the scheduler does so; with UniPC's own times as they are.
 
     Args:
         scheduler: to be set.
         num_inference_steps: N.
-        mu: the shift.
+        mu: the shift; None for that of the scheduler's config.
     """
     from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
 
     sigmas = None
     if not scheduler.config.get("use_flow_sigmas", False):
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
-    retrieve_timesteps(scheduler, num_inference_steps, "cpu", sigmas=sigmas, mu=mu)
+    retrieve_timesteps(scheduler, num_inference_steps, "cpu", sigmas=sigmas, **({} if mu is None else {"mu": mu}))

@@ -118,7 +118,7 @@ def encoders_state(pipe: Any) -> tuple[Any, ...]:
         if isinstance(part, nn.Module) and name.startswith("text_encoder"):
             found += [name, id(part), _checksum(part), *_adapters(part)]
         elif name.startswith("tokenizer") and part is not None:
-            found += [name, id(part), len(part)]
+            found += [name, id(part), len(getattr(part, "tokenizer", part))]  # a processor has one
     return tuple(found)
 
 

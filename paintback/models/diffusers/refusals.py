@@ -10,7 +10,15 @@ from torch import Tensor
 __all__ = ["check_told", "check_widths"]
 
 # how the configs of networks call the width of the text, and of its pooled vector
-WIDTHS = ("caption_channels", "cross_attention_dim", "joint_attention_dim", "text_dim", "cap_feat_dim")
+WIDTHS = (
+    "caption_channels",
+    "cross_attention_dim",
+    "joint_attention_dim",
+    "text_dim",
+    "cap_feat_dim",
+    "text_hidden_dim",
+    "text_embed_dim",
+)
 POOLED = "pooled_projection_dim"
 
 

@@ -18,26 +18,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.control import CONTROL, Control
-from paintback.models.diffusers.flow import FlowPipeline
+from paintback.models.diffusers.flow import AddedGuidance
 from paintback.schedules import Time
 
 __all__ = ["ZImage"]
 
 
 @dataclass(frozen=True)
-class ZImage(FlowPipeline):
+class ZImage(AddedGuidance):
     """`ZImagePipeline`; a Turbo release is step-distilled and has no guidance unless it is asked for."""
 
     guidance_scale: ClassVar[float] = 5.0
     keywords: ClassVar[tuple[str, ...]] = CONTROL
     control_scale: ClassVar[float] = 0.75
-
-    def scales(
-        self, negative_prompt: str | None, guidance_scale: float | None, given: Mapping[str, Any]
-    ) -> tuple[float, float | None]:
-        """The pipeline's guidance_scale is s in c + s (c - u)."""
-        own = 0.0 if self.step_distilled else self.guidance_scale
-        return 1 + (own if guidance_scale is None else float(guidance_scale)), None
 
     def ask(self, prompt: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         lists = {name: list(value) if name.endswith("embeds") else value for name, value in given.items()}
