@@ -43,6 +43,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours, informed, not mirrored": {"informed": True, "mirrored": False},
     "ours, informed, cells of 4": {"informed": True, "cells": 4},
     "ours, informed, cells of 8": {"informed": True, "cells": 8},
+    **{
+        f"ours, cells of {cells}, local {local}": {"cells": cells, "local": local}
+        for cells in (1, 2, 4, 8)
+        for local in (0, 1, 4)
+    },
 }
 
 
@@ -98,18 +103,20 @@ def measure(
         rules = replace(training.rules(pictures.channels * pictures.size**2), clip=1e9)
         key = (training.clock, training.per_hole, training.balanced)
         if key not in exact:
-            adjoint = Learner(denoiser, module, Critic(network), replace(rules, actor="adjoint", informed=False), 0.0)
+            adjoint = Learner(
+                denoiser, module, Critic(network), replace(rules, actor="adjoint", informed=False, local=None), 0.0
+            )
             exact[key] = torch.stack(
                 [_gradient(adjoint, module, pictures, training, learn + k)[0] for k in range(batches // 2)]
             ).mean(0)
         learner = Learner(denoiser, module, Critic(replace(network, width=16, blocks=2)), rules, 0.0)
         learner.optimisers[1].param_groups[0]["lr"] = 2e-3
         gradients, explained = [], 0.0
-        for k in range(learn + batches):
+        for k in range(0 if training.local is None else learn, learn + batches):
             gradient, got = _gradient(learner, module, pictures, training, k)
             if k >= learn:
                 gradients.append(gradient)
-                explained += got["explained"] / batches
+                explained += got.get("explained", 0.0) / batches
         mean = torch.stack(gradients).mean(0)
         noise = torch.stack([(g - mean).square().sum() for g in gradients]).sum() / (batches - 1)
         cosine = torch.nn.functional.cosine_similarity(mean, exact[key], dim=0)
@@ -134,7 +141,7 @@ def _gradient(
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A folder of pictures, or an IDX file.")
 @click.option("--actor", type=click.Path(path_type=Path), help="A trained guidance.  [default: a new one]")
 @click.option("--batch", type=click.IntRange(4), default=64, show_default=True, help="Rows of an update.")
-@click.option("--learn", type=click.IntRange(1), default=40, show_default=True, help="Updates of the critic before.")
+@click.option("--learn", type=click.IntRange(0), default=40, show_default=True, help="Updates of the critic before.")
 @click.option("--batches", type=click.IntRange(4), default=24, show_default=True, help="Gradients taken.")
 @click.option("--variant", multiple=True, type=click.Choice(list(VARIANTS)), help="May be repeated.  [default: all]")
 @click.option("--only", metavar="A:B", help="Of an IDX file, the pictures from A to B - 1.")

@@ -93,6 +93,12 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
     help="Of the controller: the noise level, or the same time for every step.",
 )
 @click.option("--informed", is_flag=True, help="The critic sees the hidden picture in training.")
+@click.option(
+    "--local",
+    type=click.IntRange(0),
+    metavar="R",
+    help="An action answers for the cost within R pixels of it alone.  [default: for the whole picture's]",
+)
 @click.option("--per-hole", is_flag=True, help="The cost is a mean over the hidden pixels, so that small holes count.")
 @click.option(
     "--perceptual", type=click.FloatRange(0), default=0.0, show_default=True, help="Weight of LPIPS in the cost."

@@ -35,6 +35,10 @@ Our reconstruction, each a field of `Rules`:
     informed   the critic sees the hidden picture. The baseline is then no function of what the actor knows, but still
                none of the action, so that the policy gradient keeps its mean; the luck of the hidden picture, most of
                the returns' variance, is explained.
+    local      every entry of the action answers for Psi and the later running cost in the window of so many pixels
+               around it alone, instead of the whole picture's: the luck of everything farther away is gone, at the
+               bias of not seeing an action's far effects. An entry's twin is its baseline (mirrored pairs; no critic).
+               Within squares of noise it tells the entries apart, as their windows differ.
     actor      not the paper's: "pathwise", sum_k (du_k / dphi)^T (dV/dx + beta u_k) dt_k, the critic's slope taken
                through the backbone; "adjoint", backpropagation through the whole noiseless rollout, step by step from
                the end, p_K = dPsi/dx, p_k = d/dx_k [ p_{k+1} x_{k+1} + (beta/2) ||u_k||^2 dt_k ] and the same by phi:
@@ -94,6 +98,8 @@ class Task:
         known: (B, ...) bool, True = given.
         psi: (B, ...) final states -> (B,) terminal costs; sees the hidden picture, as nothing else does but
         truth: (B, ...) that picture, for a critic that is informed of it in training.
+        parts: (B, ...) final states -> (B, ...) what every entry adds to psi, for local credit; what of psi is no sum
+            over entries every action answers for.
     """
 
     start: Tensor
@@ -101,6 +107,7 @@ class Task:
     known: Tensor
     psi: Callable[[Tensor], Tensor]
     truth: Tensor | None = None
+    parts: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ class Rules:
         critic: "martingale" (ours) or "td0".
         clock: "sigma" (ours) or "index".
         informed: whether the critic sees `Task.truth`; not for the pathwise actor, which would follow it.
+        local: radius of the window, pixels; None for the whole picture. For mirrored pairs and pictures (B, C, H, W).
         clip: largest norm of a gradient.
     """
 
@@ -135,9 +143,14 @@ class Rules:
     critic: CriticRule = "martingale"
     clock: Clock = "sigma"
     informed: bool = False
+    local: int | None = None
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.local is not None and not (self.actor == "score" and self.mirrored and self.centred):
+            raise ValueError("Local credit is for the score actor with mirrored pairs: the twin is its baseline.")
+        if self.local is not None and (self.informed or self.trace != 1.0 or self.critic != "martingale"):
+            raise ValueError("Local credit has no critic; leave informed, trace and critic as they are.")
         if self.informed and self.actor == "pathwise":
             raise ValueError("The pathwise actor follows the critic's slope, which must not know the hidden picture.")
 
@@ -275,6 +288,31 @@ class Learner:
             self.denoiser, self.actor, task, sigmas, rules, std=std, noise=noise,
             critic=self.critic if rules.actor == "pathwise" else None,
         )  # fmt: skip
+        if rules.local is None:
+            advantage, got = self._advantage(task, run, sigmas, std, noise)
+        else:
+            advantage, got = self._local_advantage(task, run, sigmas)
+        dt = rules.durations(sigmas, run.u)
+        u = self._stacked(self.actor, run, task, sigmas).flatten(2) * self._rates(sigmas, run.u)[:, :, None]
+        if rules.replaced:
+            u = torch.where(task.known.expand_as(task.start).flatten(1), 0.0, u)
+        if run.slope is not None:
+            loss = ((u * run.slope.flatten(2)).sum(2) + running_cost(u, rules.beta)) * dt
+        else:
+            # the density is that of a square's mean, of which every entry of u is a part of 1 / cells^2; of a cost that
+            # is smaller than its square, only the entries whose window holds it have their part
+            part = rules.cells if rules.local is None else min(rules.cells, 2 * rules.local + 1)
+            loss = (u * noise.flatten(2) * advantage).sum(2) / (std * part**2)
+            if rules.centred:
+                loss = loss + running_cost(u, rules.beta) * dt
+        self._descend(0, (loss * (dt if rules.balanced else torch.ones_like(dt))).sum(0).mean())
+        return got
+
+    def _advantage(
+        self, task: Task, run: Rollout, sigmas: Sequence[float], std: float, noise: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """A step of the critic, and with it the advantages of the actions, (K, B, 1)."""
+        rules = self.rules
         dt = rules.durations(sigmas, run.u)
         mean = running_cost(run.u.flatten(2), rules.beta)
         paid = mean + rules.temperature if rules.centred else running_cost((run.u + std * noise).flatten(2), rules.beta)
@@ -297,22 +335,32 @@ class Learner:
             ahead = advantage[k] = delta[k] + rules.trace * ahead
         if rules.mirrored:
             advantage = (advantage - advantage.roll(advantage.shape[1] // 2, 1)) / 2
-        u = self._stacked(self.actor, run, task, sigmas).flatten(2) * self._rates(sigmas, run.u)[:, :, None]
-        if rules.replaced:
-            u = torch.where(task.known.expand_as(task.start).flatten(1), 0.0, u)
-        if run.slope is not None:
-            loss = ((u * run.slope.flatten(2)).sum(2) + running_cost(u, rules.beta)) * dt
-        else:
-            # the density is that of a square's mean, of which every entry of u is a part of 1 / cells^2
-            loss = (u * noise.flatten(2)).sum(2) * advantage / (std * rules.cells**2)
-            if rules.centred:
-                loss = loss + running_cost(u, rules.beta) * dt
-        self._descend(0, (loss * (dt if rules.balanced else torch.ones_like(dt))).sum(0).mean())
         spread = returns.var(1).mean().item()
-        return {
+        return advantage[:, :, None], {
             "return": returns[0].mean().item(),
             "critic": error.mean().sqrt().item(),
             "explained": 1 - error.mean().item() / max(spread, 1e-12),
+        }
+
+    def _local_advantage(self, task: Task, run: Rollout, sigmas: Sequence[float]) -> tuple[Tensor, dict[str, float]]:
+        """What came of every entry's window less what came of its twin's, halved, (K, B, d)."""
+        rules, reach = self.rules, self.rules.local
+        if task.parts is None or reach is None:
+            raise ValueError("Local credit needs the task's parts, pictures (B, C, H, W).")
+        dt = rules.durations(sigmas, run.u)[..., None, None, None]
+        paid = rules.beta / 2 * run.u.square() * dt
+        ahead = paid.flip(0).cumsum(0).flip(0) - paid
+        end = task.parts(run.end)
+        near = (ahead + end).sum(2).flatten(0, 1)[:, None]
+        width = 2 * reach + 1
+        near = nn.functional.avg_pool2d(near, width, 1, reach, divisor_override=1).reshape(
+            len(dt), -1, 1, *near.shape[2:]
+        )
+        whole = task.psi(run.end)
+        rest = whole - end.flatten(1).sum(1)
+        cost = (near + rest[:, None, None, None]).expand_as(run.u).flatten(2)
+        return (cost - cost.roll(cost.shape[1] // 2, 1)) / 2, {
+            "return": (whole + paid.flatten(2).sum((0, 2))).mean().item()
         }
 
     def _adjoint(self, task: Task, sigmas: Sequence[float]) -> dict[str, float]:

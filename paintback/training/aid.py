@@ -43,6 +43,7 @@ __all__ = [
     "export_guidance",
     "levels",
     "psi",
+    "psi_parts",
     "train_aid",
 ]
 
@@ -71,6 +72,7 @@ class AidTraining:
         critic: "martingale" or "td0"; see `actor_critic.py`.
         clock: "sigma" or "index"; see `actor_critic.py`.
         informed: the critic sees the hidden picture.
+        local: radius, pixels, of the window of Psi that an entry of the action answers for; see `actor_critic.py`.
         per_hole: Psi's hidden part is a mean over the hidden entries and not over all, so that small holes teach as
             much as large ones.
         perceptual: weight in Psi of a distance between pictures that is evaluated and never differentiated, such as
@@ -100,6 +102,7 @@ class AidTraining:
     critic: CriticRule = "martingale"
     clock: Clock = "sigma"
     informed: bool = False
+    local: int | None = None
     per_hole: bool = False
     perceptual: float = 0.0
     known: str = "guided"
@@ -133,6 +136,7 @@ class AidTraining:
             critic=self.critic,
             clock=self.clock,
             informed=self.informed,
+            local=self.local,
         )
 
 
@@ -165,12 +169,20 @@ def psi(
     truth: Tensor, y: Tensor, known: Tensor, w_known: float, w_hidden: float, *, per_hole: bool = False
 ) -> Callable[[Tensor], Tensor]:
     """Psi of final states, (B, ...) -> (B,); see the head of this file, and `AidTraining.per_hole`."""
+    parts = psi_parts(truth, y, known, w_known, w_hidden, per_hole=per_hole)
+    return lambda x: parts(x).flatten(1).sum(1)
+
+
+def psi_parts(
+    truth: Tensor, y: Tensor, known: Tensor, w_known: float, w_hidden: float, *, per_hole: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """What every entry of final states adds to Psi, (B, ...) -> (B, ...)."""
     weight = torch.where(known, w_known, w_hidden).to(truth)
     if per_hole:
         share = (~known).to(truth).mean((1, 2, 3), keepdim=True).clamp(min=1e-3)
         weight = torch.where(known, weight, weight / share)
     target = torch.where(known, y, truth)
-    return lambda x: (weight * (x - target).square()).flatten(1).mean(1)
+    return lambda x: weight * (x - target).square() / x[0].numel()
 
 
 def draw_task(
@@ -192,16 +204,17 @@ def draw_task(
         distance: of the perceptual part of Psi, between the pasted picture and the whole one.
     """
     y = torch.where(known, pictures, 0.0)
-    cost = psi(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
-    if distance is None or not training.perceptual:
-        return Task(noise * sigma_max, y, known, cost, pictures)
+    parts = psi_parts(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
 
-    def both(x: Tensor) -> Tensor:
+    def cost(x: Tensor) -> Tensor:
+        squares = parts(x).flatten(1).sum(1)
+        if distance is None or not training.perceptual:
+            return squares
         with torch.no_grad():
             seen = distance(torch.where(known, y, x).clamp(-1, 1), pictures)
-        return cost(x) + training.perceptual * seen
+        return squares + training.perceptual * seen
 
-    return Task(noise * sigma_max, y, known, both, pictures)
+    return Task(noise * sigma_max, y, known, cost, pictures, parts)
 
 
 def _in_cells(noise: Tensor, side: int, rng: torch.Generator) -> Tensor:

@@ -333,9 +333,12 @@ def test_resume_goes_on_counting(bars, tmp_path):
         run(bars, tmp_path / "nothing", resume=True)
 
 
-@pytest.mark.parametrize(("actor", "cells"), [("score", 1), ("score", 4), ("pathwise", 1), ("adjoint", 1)])
-def test_training_lowers_the_held_out_cost(actor, cells, bars, tmp_path):
-    more = {"cells": cells}
+@pytest.mark.parametrize(
+    ("actor", "cells", "local"),
+    [("score", 1, None), ("score", 4, None), ("score", 4, 0), ("pathwise", 1, None), ("adjoint", 1, None)],
+)
+def test_training_lowers_the_held_out_cost(actor, cells, local, bars, tmp_path):
+    more = {"cells": cells, "local": local}
     more |= {"steps": 30, "batch": 32, "watch_every": 30, "learning_rate": 5e-3, "beta": 0.1, "ema": 0.9}
     run(bars, tmp_path, actor=actor, mirrored=actor == "score", **more)
     first, last = log(tmp_path)
@@ -358,6 +361,37 @@ def test_a_perceptual_cost_is_evaluated_and_never_differentiated(bars, tmp_path)
     for bad, distance in ((replace(recipe, actor="adjoint"), rows_off), (recipe, None), (plain, rows_off)):
         with pytest.raises(ValueError, match=r"score actor|both or none"):
             train_aid(bars, Bars(), tmp_path / "bad", training=bad, distance=distance, **given)
+
+
+def test_credit_in_a_window_of_the_whole_picture_is_the_whole_pictures(bars):
+    """With no value for a baseline, mirrored pairs have the same gradient; a small window has another one."""
+
+    class Nothing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nothing = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x, x0, y, known, sigma):
+            return 0 * self.nothing * x.flatten(1).sum(1)
+
+    gradients = []
+    for local in (None, 7, 0):
+        recipe = replace(RECIPE, batch=16, cells=4, local=local, known="replaced", beta=1e-6)
+        torch.manual_seed(0)
+        actor = Guidance(NETWORK)
+        learner = Learner(bars, actor, Nothing(), replace(recipe.rules(64), clip=1e9), 0.0)
+        task, shift, noise = draw_batch(Bars().batch(0, 0, 8), recipe, 0, 80.0)
+        learner.update(task, levels(4, 80.0, shift), noise)
+        gradients.append(torch.cat([p.grad.flatten() for p in actor.parameters() if p.grad is not None]))
+    whole, same, near = gradients
+    torch.testing.assert_close(same, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+    assert not torch.allclose(near, whole, rtol=0.1, atol=0.01 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("more", [{"mirrored": False}, {"actor": "adjoint"}, {"trace": 0.0}, {"informed": True}])
+def test_local_credit_leans_on_twins_and_on_no_critic(more):
+    with pytest.raises(ValueError, match="Local credit"):
+        Rules(1.0, 1.0, **{"local": 1, "mirrored": True, "trace": 1.0, **more})
 
 
 def test_cells_fall_in_the_course_of_training():
