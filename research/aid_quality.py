@@ -28,6 +28,7 @@ from paintback.methods import Method, get
 from paintback.methods.aid import Aid
 from paintback.models.guidance import Guidance
 from paintback.observation import Observation
+from paintback.painting.quality import named
 from paintback.training.aid import Autocast
 from paintback.training.data import Pictures, open_pictures
 from paintback.training.masks import one_mask
@@ -101,7 +102,7 @@ def measure(
         solver: of all methods.
         samples: of every picture.
         rival: weights of `research.amortized`, measured too.
-        others: names of further methods, with their defaults at as many steps.
+        others: further methods, NAME[:FIELD=VALUE...], at as many steps.
         sigma_lows: levels below which the module is silent, measured each in place of its own.
         kinds: of masks.
         seed: of pictures, masks and samples.
@@ -117,7 +118,7 @@ def measure(
     if sigma_lows:
         methods = {"replacement": methods["replacement"]}
         methods |= {f"aid, silent below {low:g}": _silent(aid, denoiser, low) for low in sigma_lows}
-    methods |= {name: get(name) for name in others}
+    methods |= {text: named(text) for text in others}
     if rival is not None:
         methods["amortized"] = Amortized(network=load_amortized(rival)[0], solver=solver)  # type: ignore[arg-type]
     truth, sources = pictures.spread(seed + 50_021, count)
@@ -227,7 +228,8 @@ def to_json(rows: list[Quality]) -> str:
 @click.option("--count", type=click.IntRange(2), default=200, show_default=True, help="Pictures of a kind of mask.")
 @click.option("--sigma-low", type=click.FloatRange(0), multiple=True, help="Levels below which the module is silent.")
 @click.option("--rival", type=click.Path(path_type=Path), help="Weights of `research.amortized`, to measure too.")
-@click.option("--beside", multiple=True, metavar="METHOD", help="Another method, with its defaults.")
+@click.option("--beside", multiple=True, metavar="NAME[:FIELD=VALUE...]", help="Another method.")
+@click.option("--steps", type=click.IntRange(1), multiple=True, default=(20,), show_default=True, help="Of all.")
 @click.option("--only", metavar="A:B", help="Of an IDX file, the pictures from A to B - 1.")
 @click.option("--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the crops from a folder.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of pictures, masks and samples.")
@@ -243,6 +245,7 @@ def aid_quality(
     sigma_low: tuple[float, ...],
     rival: Path | None,
     beside: tuple[str, ...],
+    steps: tuple[int, ...],
     only: str | None,
     size: int,
     seed: int,
@@ -256,18 +259,23 @@ def aid_quality(
         torch.set_num_threads(threads)
     denoiser = models.load(model).denoiser()
     own = out / "aid.safetensors"
-    rows = measure(
-        Autocast(denoiser) if autocast else denoiser,
-        open_pictures(data, size=size, only=parse_range(only)),
-        str(own) if own.exists() else None,
-        count=count,
-        rival=rival,
-        sigma_lows=sigma_low,
-        others=beside,
-        seed=seed,
-        out=out,
-        progress=not quiet,
-    )
+    rows = [
+        row
+        for number in steps
+        for row in measure(
+            Autocast(denoiser) if autocast else denoiser,
+            open_pictures(data, size=size, only=parse_range(only)),
+            str(own) if own.exists() else None,
+            count=count,
+            steps=number,
+            rival=rival,
+            sigma_lows=sigma_low,
+            others=beside,
+            seed=seed,
+            out=out,
+            progress=not quiet,
+        )
+    ]
     click.echo(to_json(rows) if form == "json" else table(rows))
 
 

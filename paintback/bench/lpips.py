@@ -6,6 +6,7 @@ arXiv:1801.03924.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -56,14 +57,35 @@ class LPIPS:
         Returns:
             (B,), 0 for equal pictures.
         """
+        total = torch.zeros(len(a))
+        for layer in self._distances(a, b):
+            total += layer.mean((1, 2, 3))
+        return total
+
+    @torch.no_grad()
+    def where(self, a: Tensor, b: Tensor) -> Tensor:
+        """Where pictures differ: every layer's distances brought to the pictures' size and added.
+
+        Args:
+            a: (B, 3, H, W) in [-1, 1].
+            b: of a's shape.
+
+        Returns:
+            (B, 1, H, W), whose mean is near the distance.
+        """
+        total = torch.zeros(len(a), 1, *a.shape[-2:])
+        for layer in self._distances(a, b):
+            total += F.interpolate(layer, a.shape[-2:], mode="bilinear")
+        return total
+
+    def _distances(self, a: Tensor, b: Tensor) -> Iterator[Tensor]:
+        """Of every layer, (B, 1, h, w)."""
         shift, scale = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (SHIFT, SCALE))
         x = torch.cat(((a - shift) / scale, (b - shift) / scale))
-        total = torch.zeros(len(a))
         for number, (weight, bias, head) in enumerate(self._layers):
             if number in (1, 2):
                 x = F.max_pool2d(x, 3, 2)
             x = F.conv2d(x, weight, bias, STRIDES[number], PADDINGS[number]).relu()
             unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
             first, second = unit.chunk(2)
-            total += ((first - second).square() * head).sum(1).mean((1, 2))
-        return total
+            yield ((first - second).square() * head).sum(1, keepdim=True)

@@ -164,7 +164,7 @@ def aid(model: str, data: tuple[Path, ...], out: Path, resume: bool, form: Forma
         training=training,
         resume=resume,
         progress=not quiet,
-        distance=None if lpips is None else _in_colour(LPIPS(lpips)),
+        distance=None if lpips is None else _in_colour(LPIPS(lpips).where),
     )
     export_guidance(weights, out / f"aid-{Path(backbone.name).name}.safetensors")
     emit(form, {"weights": str(weights), "steps": training.steps, "pictures": pictures.count}, str(weights))

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two batches of pictures in [-1, 1] to their distances, (B,)."""
+"""Two batches of pictures in [-1, 1] to their distances: (B,), or maps of them, (B, 1, H, W), whose mean counts."""
 
 WEIGHTS, STATE, LOG = "aid.safetensors", "state.safetensors", "log.jsonl"
 
@@ -204,15 +204,21 @@ def draw_task(
         distance: of the perceptual part of Psi, between the pasted picture and the whole one.
     """
     y = torch.where(known, pictures, 0.0)
-    parts = psi_parts(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
+    squares = psi_parts(pictures, y, known, training.w_known, training.w_hidden, per_hole=training.per_hole)
+
+    def seen(x: Tensor) -> Tensor:
+        """The perceptual part, (B,) or by entry."""
+        if distance is None or not training.perceptual:
+            return x.new_zeros(len(x))
+        with torch.no_grad():
+            return training.perceptual * distance(torch.where(known, y, x).clamp(-1, 1), pictures)
 
     def cost(x: Tensor) -> Tensor:
-        squares = parts(x).flatten(1).sum(1)
-        if distance is None or not training.perceptual:
-            return squares
-        with torch.no_grad():
-            seen = distance(torch.where(known, y, x).clamp(-1, 1), pictures)
-        return squares + training.perceptual * seen
+        return squares(x).flatten(1).sum(1) + seen(x).reshape(len(x), -1).mean(1)
+
+    def parts(x: Tensor) -> Tensor:
+        more = seen(x)
+        return squares(x) + more / x[0].numel() if more.ndim == x.ndim else squares(x)
 
     return Task(noise * sigma_max, y, known, cost, pictures, parts)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from paintback.bench.lpips import LPIPS
 from paintback.bench.metrics import features
 from paintback.bench.metrics.frechet import Moments, frechet_distance
 
@@ -56,6 +57,22 @@ def test_alexnet_is_the_published_stack(alexnet):
     assert made.shape == (2, 256)
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
     assert made.min() >= 0 and made.std() > 0.01
+
+
+def test_lpips_says_where_pictures_differ(alexnet, tmp_path):
+    """Its map is 0 for equal pictures, largest at what was changed, and has about the distance for its mean."""
+    from safetensors.torch import load_file
+
+    heads = {f"lin{number}.weight": torch.ones(SHAPES[number][0]) for number in SHAPES}
+    save_file({**load_file(alexnet), **heads}, tmp_path / "lpips.safetensors")
+    distance = LPIPS(tmp_path / "lpips.safetensors")
+    a = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    b = a.clone()
+    b[:, :, :16, :16] = 0.0
+    there = distance.where(a, b)
+    assert there.shape == (2, 1, 64, 64) and float(distance.where(a, a).max()) == 0
+    assert there[:, :, :16, :16].mean() > 3 * there[:, :, 48:, 48:].mean()
+    torch.testing.assert_close(there.mean((1, 2, 3)), distance(a, b), rtol=0.1, atol=0)
 
 
 def test_alexnet_says_what_it_is(alexnet, tmp_path):
