@@ -27,7 +27,7 @@ from paintback.models.catalogue import recommended
 from paintback.models.latent import fill_hole
 from paintback.observation import Observation
 from paintback.painting import quality
-from paintback.painting.layout import Policy, quick_grid, thin_grid
+from paintback.painting.layout import Policy, quick_grid, refinement_grid, thin_grid
 from paintback.painting.request import Request
 from research.command import run
 
@@ -41,6 +41,7 @@ def quick(method: Method) -> int:
     return quality.intervals(Request(quality="fast"), method, SAMPLER.num_inference_steps)
 
 
+STEPS = SAMPLER.num_inference_steps
 GOOD = get(SAMPLER.method, **SAMPLER.fields)
 THIN = quality.named(SAMPLER.thin or SAMPLER.method)
 
@@ -74,9 +75,9 @@ RECOMMENDED: dict[str, Way] = {
     "ddnm": Way(get("ddnm"), 25),
     "lanpaint": Way(get("lanpaint"), 8),
     "aid": Way(get("aid"), 25),
-    "good": Way(GOOD, SAMPLER.num_inference_steps),
+    "good": Way(GOOD, STEPS, lambda denoiser: refinement_grid(denoiser, STEPS, Policy().wide_from, GOOD)),
     "fast": Way(GOOD, quick(GOOD), lambda denoiser: quick_grid(denoiser, quick(GOOD), Policy().fast_from, GOOD)),
-    "good, thin": thinly(SAMPLER.num_inference_steps),
+    "good, thin": thinly(STEPS),
     "fast, thin": thinly(quick(THIN)),
 }
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (10, 20, 240), "yellow": (250, 240, 10)}

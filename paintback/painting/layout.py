@@ -75,6 +75,8 @@ class Policy:
         thin_from: noise level from which a thin hole starts that has a method of its own, filled smoothly before.
         fast_from: noise level from which quality "fast" starts, the hole filled smoothly before: its few steps are too
             few for what lies above as well, and flat areas then came out spotted.
+        wide_from: noise level from which the other qualities start wide holes, likewise filled, at the same place of
+            the whole grid, whose earlier steps are left out; 0 for pure noise.
         batch_pixels: samples are split so that a batch holds at most this many cells.
         detail_from: noise level (sigma / alpha) from which the second pass over a wide hole starts, for models that
             compose a crop at once.
@@ -87,6 +89,7 @@ class Policy:
     margin: int = 12
     thin_from: float = 0.5
     fast_from: float = 1.0
+    wide_from: float = 2.0
     batch_pixels: int = 2**21
     detail_from: float = 1.0
 
@@ -110,7 +113,8 @@ class Recipe:
         draws: for each answer.
         thin_draws: in thin holes that have a method of their own, of whose mean each draw is made.
         mean: whether the answer is the draws' mean in every hole, rather than in thin ones alone.
-        quick: whether sampling starts from a smooth fill, at the policy's `fast_from`, as `quality.starts_filled` says.
+        filled: whether sampling starts from a smooth fill, as `quality.starts_filled` says.
+        quick: whether it starts at the policy's `fast_from` then, with all steps below, and not at its `wide_from`.
     """
 
     method: Method | None
@@ -126,6 +130,7 @@ class Recipe:
     thin: Method | None = None
     match: bool = True
     thin_draws: int = 1
+    filled: bool = False
     quick: bool = False
     times: Callable[[Denoiser, int], Grid] | None = field(default=None, repr=False)
 

@@ -132,7 +132,8 @@ class Pyramid:
 
     def filled(self, stage: Stage) -> bool:
         """Whether a stage starts from a smooth fill."""
-        return (self.recipe.quick or self.near(stage)) and self.recipe.strength == 1 and self.recipe.times is None
+        start = self.policy.fast_from if self.recipe.quick else self.policy.wide_from
+        return ((self.recipe.filled and start > 0) or self.near(stage)) and self.recipe.strength == 1 and self.recipe.times is None
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""
@@ -154,8 +155,10 @@ class Pyramid:
             if self.near(stages[0]):
                 whole = thin_grid(denoiser, recipe.steps, self.policy.thin_from)
                 repeats = recipe.thin_draws if len(stages) == 1 else 1
-            else:
+            elif recipe.quick:
                 whole = quick_grid(denoiser, recipe.steps, self.policy.fast_from, method)
+            else:
+                whole = refinement_grid(denoiser, recipe.steps, self.policy.wide_from, method)
             first = whole
         return [
             stages[0].timed(first, len(whole) - 1, method, repeats),

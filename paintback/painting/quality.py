@@ -1,7 +1,8 @@
 """The one dial: what `quality` makes of a request, given what the model is sampled with best.
 
 good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
-       are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better.
+       are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better. Models
+       with such a method start wide holes too from a smooth fill, noised more.
 fast   the same sampler with as many steps as ten evaluations allow, which models that learnt from crops start from a
        smooth fill; of a step-distilled model its own steps, one look at each.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest
@@ -115,12 +116,23 @@ def draws(request: Request) -> int:
 
 
 def starts_filled(request: Request, sampler: Sampler) -> bool:
-    """Whether a model that learnt from crops starts wide holes from a smooth fill: at fast, by its own method.
+    """Whether a model that learnt from crops starts wide holes from a smooth fill: by its own method alone.
 
-    A method of the user's starts where it always does. A model of pictures of one size knows what is in them as a
-    whole, which a smooth fill tells it wrong: half a garment was worse so by every method.
+    At good and best it does where it has a method for thin holes too, which start so. A method of the user's, or with
+    fields of the user's, starts where it always does. A model of pictures of one size knows what is in them as a whole,
+    which a smooth fill tells it wrong: half a garment was worse so by every method.
+
+    Args:
+        request: that was resolved.
+        sampler: what the model is sampled with best.
     """
-    return request.quality == "fast" and request.method == sampler.method
+    from paintback import methods
+
+    if request.method != sampler.method or request.method == TRAINED:
+        return False
+    quick = request.quality == "fast"
+    own = methods.get(sampler.method, **{**sampler.fields, **(sampler.fast or {} if quick else {})})
+    return request.fields == asdict(own) and (quick or sampler.thin is not None)
 
 
 def thin_draws(request: Request) -> int:

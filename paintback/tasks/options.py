@@ -339,7 +339,8 @@ def settle(model: Model, policy: Policy, request: Request, method: Method | None
         draws=quality.draws(request),
         thin_draws=quality.thin_draws(request),
         mean=request.average is not None,
-        quick=quality.starts_filled(request, model.sampler) and model.size is None,
+        filled=quality.starts_filled(request, model.sampler) and model.size is None,
+        quick=request.quality == "fast",
         thin=None if request.thin_method is None else quality.named(request.thin_method),
     )
     return request, recipe

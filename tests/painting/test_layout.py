@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import paintback as pb
 from paintback.denoiser import Denoiser
 from paintback.images.regions import thickness
 from paintback.methods import get
+from paintback.models.catalogue import Sampler
 from paintback.painting.layout import THIN, Speed, quick_grid, tail, thin_grid, whole_grid
 from paintback.painting.quality import DRAWS, EVALUATIONS
 from paintback.tasks.inpaint import Inpainter
@@ -148,22 +150,38 @@ def test_the_grid_of_fast_is_all_of_its_steps_below_a_noise_level(name: str, ste
     assert np.allclose(quick_grid(denoiser, steps, 1e9, get(name)), whole_grid(denoiser, get(name), steps), atol=1e-9)
 
 
-def test_fast_starts_wide_holes_from_a_smooth_fill_and_keeps_its_cost() -> None:
-    inpainter = Inpainter(tiny_model(), policy=pb.Policy(multiple=4))
+def test_a_models_own_method_starts_wide_holes_from_a_smooth_fill() -> None:
+    """At fast with all of its steps below; else, where the model does so in thin holes, with those of the whole grid."""
+
+    def first(model, **call):
+        policy = pb.Policy(multiple=model.multiple)
+        return Inpainter(model, policy=policy).plan(image(), mask, **call).stages[0]
+
+    def start(stage) -> float:
+        return float(schedule.at(stage.grid[0]).ratio)
+
     mask = np.zeros((64, 64), bool)
     mask[16:48, 16:48] = True
-    call = {"method": get("ding", delayed=True)}
-    plans = {quality: inpainter.plan(image(), mask, quality=quality, **call) for quality in ("fast", "good")}
-    (first,) = plans["fast"].stages
-    schedule = inpainter.model.denoiser().schedule
-    assert abs(schedule.at(first.grid[0]).ratio - pb.Policy().fast_from) < 1e-4 and first.evaluations == EVALUATIONS
-    assert plans["good"].stages[0].grid is None
-    listed = inpainter.plan(image(), mask, quality="fast", grid="karras", num_inference_steps=10, **call)
-    assert schedule.at(listed.stages[0].grid[0]).ratio > pb.Policy().fast_from  # who names the times has them whole
-    named = inpainter.plan(image(), mask, quality="fast", method="ddnm")
-    assert named.stages[0].grid is None  # and who names a method has it as it is
-    of_one_size = Inpainter(tiny_model(size=64), policy=pb.Policy(multiple=4))
-    assert of_one_size.plan(image(), mask, quality="fast", **call).stages[0].grid is None
+    plain, policy = tiny_model(), pb.Policy()
+    own = dataclasses.replace(plain, sampler=Sampler(fields={"delayed": True}, thin="ddnm:eta=1.0"))
+    schedule = plain.denoiser().schedule
+    for model in (plain, own):
+        fast = first(model, quality="fast")
+        assert abs(start(fast) - policy.fast_from) < 1e-4 and EVALUATIONS - 1 <= fast.evaluations <= EVALUATIONS
+        listed = first(model, quality="fast", grid="karras", num_inference_steps=10)
+        assert start(listed) > policy.fast_from  # who names the times has them whole
+        assert first(model, quality="fast", method="ddnm").grid is None  # and who names a method has it as it is
+    assert first(plain).grid is None
+    for quality in ("good", "best"):
+        stage = first(own, quality=quality)
+        whole = whole_grid(own.denoiser(), get("ding", delayed=True), own.sampler.num_inference_steps)
+        assert abs(start(stage) - policy.wide_from) < 1e-4
+        assert list(stage.grid[1:]) == [t for t in whole if t < stage.grid[0] - 1e-9]
+    assert first(own, method="ding").grid is None and first(own, method=get("ding", eta="ddpm", delayed=True)).grid is None
+    again = first(own, method=get("ding", delayed=True))  # as settings have it, so that a result can be made again
+    assert again.grid == stage.grid
+    with_size = dataclasses.replace(own, size=(64, 64))
+    assert all(first(with_size, quality=quality).grid is None for quality in ("fast", "good"))
 
 
 def test_thickness_is_that_of_the_largest_disk() -> None:
