@@ -115,13 +115,14 @@ def test_the_fronts_say_the_real_default() -> None:
         plan = inpainter.plan(str(examples / f"{name}.jpg"), str(examples / f"{name}-mask.png"))
         thin = [(stage.steps, stage.repeats) for stage in plan.stages if stage.thin]
         wide = [stage.steps for stage in plan.stages if not stage.thin]
-        assert wide[0] == 25 and set(thin) == (set() if name == "object" else {(9, THIN_DRAWS)})
+        assert wide[0] == 12 and set(thin) == (set() if name == "object" else {(9, THIN_DRAWS)})
     assert (THIN, THIN_DRAWS) == (12, 4)
     sampler = inpainter.model.sampler
     assert (sampler.method, sampler.fields["delayed"], sampler.thin) == ("ding", True, "ddnm:eta=1.0")
     said = (
         "the model `photo` at quality `good`",
-        "delayed DING, 25 steps",
+        "starts from a smooth fill",
+        "delayed DING in twelve steps",
         "at most 12 pixels across",
         "nine steps",
         "mean of four",

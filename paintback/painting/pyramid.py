@@ -1,9 +1,9 @@
 """How a hole of any size is painted by a model that learnt from small pictures.
 
 A model trained on 64-pixel pictures knows what fits in a few dozen pixels. So a wide hole is first painted at the
-scale where it is a few dozen pixels wide, from pure noise; the result is enlarged by 2, noised to a moderate level, and
-painted again one scale finer, with the known pixels of that scale as the observation, until full resolution. This is
-a policy around the sampler and not a method of its own: every method runs under it unchanged.
+scale where it is a few dozen pixels wide, from pure noise or a smooth fill; the result is enlarged by 2, noised to a
+moderate level, and painted again one scale finer, with the known pixels of that scale as the observation, until full
+resolution. This is a policy around the sampler and not a method of its own: every method runs under it unchanged.
 
 Each scale sees its own crop around the hole, the same number of cells wide, so the coarse ones see far around.
 Cells are means of pixels (area averaging, as in training); below full resolution a cell counts as known where most of
@@ -133,7 +133,11 @@ class Pyramid:
     def filled(self, stage: Stage) -> bool:
         """Whether a stage starts from a smooth fill."""
         start = self.policy.fast_from if self.recipe.quick else self.policy.wide_from
-        return ((self.recipe.filled and start > 0) or self.near(stage)) and self.recipe.strength == 1 and self.recipe.times is None
+        return (
+            ((self.recipe.filled and start > 0) or self.near(stage))
+            and self.recipe.strength == 1
+            and self.recipe.times is None
+        )
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt."""

@@ -177,7 +177,9 @@ def test_a_models_own_method_starts_wide_holes_from_a_smooth_fill() -> None:
         whole = whole_grid(own.denoiser(), get("ding", delayed=True), own.sampler.num_inference_steps)
         assert abs(start(stage) - policy.wide_from) < 1e-4
         assert list(stage.grid[1:]) == [t for t in whole if t < stage.grid[0] - 1e-9]
-    assert first(own, method="ding").grid is None and first(own, method=get("ding", eta="ddpm", delayed=True)).grid is None
+    assert (
+        first(own, method="ding").grid is None and first(own, method=get("ding", eta="ddpm", delayed=True)).grid is None
+    )
     again = first(own, method=get("ding", delayed=True))  # as settings have it, so that a result can be made again
     assert again.grid == stage.grid
     with_size = dataclasses.replace(own, size=(64, 64))
