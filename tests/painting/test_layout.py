@@ -151,7 +151,7 @@ def test_the_grid_of_fast_is_all_of_its_steps_below_a_noise_level(name: str, ste
 
 
 def test_a_models_own_method_starts_wide_holes_from_a_smooth_fill() -> None:
-    """At fast with all of its steps below; else, where the model does so in thin holes, with those of the whole grid."""
+    """At fast with all steps below; else, where the model does so in thin holes too, with those of the whole grid."""
 
     def first(model, **call):
         policy = pb.Policy(multiple=model.multiple)
