@@ -102,7 +102,7 @@ ENTRIES = (
         "coffee",
         (200, 40, 300),
         "spoon",
-        note="The cup's rim and the saucer come back; the saucer's edge smears where the spoon's bowl was.",
+        note="The cup's rim and the saucer come back; a dark streak stays where the bowl was, a pale scrap at the rim.",
     ),
     Entry(
         "mast",
@@ -126,9 +126,16 @@ ENTRIES = (
         "coins",
         (140, 120, 140),
         "ellipse 73,73,27,27",
-        note="An arc of the coin's edge was outside of the mask, and stays.",
+        note="A speck of the coin's edge was outside of the mask, and stays.",
     ),
-    Entry("wider", "A wider launch", "rocket", (170, 100, 300), "out 24,0,24,0"),
+    Entry(
+        "wider",
+        "A wider launch",
+        "rocket",
+        (170, 100, 300),
+        "out 24,0,24,0",
+        note="Something like trees has come in at both sides.",
+    ),
     Entry("sky", "Sky over a mast", "rocket", (360, 30, 150), "ellipse 72,72,30,30", "--quality fast"),
     Entry(
         "wood",
@@ -197,7 +204,7 @@ ENTRIES = (
         "camera",
         (120, 40, 200),
         "ellipse 73,53,22,24",
-        note="The hair is continued over the brow; the face keeps its outline.",
+        note="The hair is continued over the brow, with a lock like a second ear; the face keeps its outline.",
     ),
     Entry(
         "half-coin",
@@ -205,7 +212,7 @@ ENTRIES = (
         "coins",
         (140, 120, 140),
         "ellipse 96,73,22,34",
-        note="The two halves of two coins are joined.",
+        note="The missing half is blank, and touches the coin beside it.",
         fails=True,
     ),
     Entry(
