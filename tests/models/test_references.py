@@ -117,6 +117,9 @@ def test_a_pipeline_without_an_adapter_says_why():
 
     with pytest.raises(ValueError, match="no adapter for LTX2Pipeline: it paints sound together with the picture"):
         from_pipe(LTX2Pipeline())
+    union = type("StableDiffusionXLControlNetUnionPipeline", (), {})
+    with pytest.raises(ValueError, match="its ControlNet is of several kinds; StableDiffusionXLControlNetPipeline"):
+        from_pipe(union())
 
 
 def test_the_check_shows_qwen_image_edit_a_picture(pipes):

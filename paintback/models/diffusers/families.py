@@ -56,12 +56,16 @@ SIBLINGS = {
     "LTXImageToVideoPipeline": "LTXPipeline",
 }
 REFUSED = {
+    "FluxControlPipeline": "its network takes the picture that it follows as an input; FluxControlNetPipeline has one",
     "HunyuanVideo15Pipeline": "HunyuanVideo 1.5 has another network and other text encoders than HunyuanVideo",
     "Ideogram4Pipeline": "its two networks, and times by a law of its own, have none yet",
     "Kandinsky5I2IPipeline": "it edits a picture; Kandinsky5T2IPipeline has one",
     "Kandinsky5I2VPipeline": "it starts from a picture; Kandinsky5T2VPipeline has one",
     "LTX2Pipeline": "it paints sound together with the picture, and a mask says nothing of sound",
     "LTXConditionPipeline": "LTX-Video 0.9.5 and later have other times and positions than LTXPipeline, which has one",
+    "StableDiffusionXLControlNetUnionPipeline": (
+        "its ControlNet is of several kinds; StableDiffusionXLControlNetPipeline, with ControlNets of one, has one"
+    ),
     "WanImageToVideoPipeline": "it starts from a picture, which is an input of its network; WanPipeline has one",
     "WanVACEPipeline": "it is trained for masks of its own; WanPipeline has one",
 }
