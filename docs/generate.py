@@ -59,6 +59,7 @@ COLUMNS = {
     "Sana": "sana",
     "Krea 2": "krea2",
     "Kandinsky 5 image": "kandinsky5_image",
+    "Ideogram 4": "ideogram4",
     "Wan 2.1": "wan",
     "Wan 2.2 TI2V": "wan22_ti2v",
     "LTX-Video": "ltx",

@@ -33,6 +33,7 @@ NAMES = (
         "sana",
         "krea2",
         "kandinsky5_image",
+        "ideogram4",
         "wan",
         "ltx",
         "hunyuan_video",
@@ -52,7 +53,9 @@ def look(pipe: Any, **words: Any) -> Any:
 
 
 def shown(model: Any) -> dict[str, Any]:
-    """A picture to go by, for models that cannot do without one."""
+    """A picture to go by, for models that cannot do without one; a short text where 2048 tokens are the default."""
+    if type(model).__name__ == "Ideogram4":
+        return {"max_sequence_length": 64}
     return {"reference_images": torch.zeros(1, 3, 64, 64)} if "image" in model.reads else {}
 
 

@@ -60,7 +60,13 @@ POOLED = (
 )
 
 
-OTHER_EMBEDDINGS = {"hidream", "flux2_klein", "krea2", "kandinsky5_image"}  # of several layers, or none at all
+OTHER_EMBEDDINGS = {
+    "hidream",
+    "flux2_klein",
+    "krea2",
+    "kandinsky5_image",
+    "ideogram4",
+}  # of several layers, or none at all
 
 
 def test_krea_2_names_embeddings_of_another_width(pipes):

@@ -68,6 +68,7 @@ TEXT_TO_IMAGE = (
     "sana",
     "krea2",
     "kandinsky5_image",
+    "ideogram4",
 )
 EDITING = ("qwen_image_edit", "qwen_image_edit_plus")  # paint by a picture
 VIDEO = ("wan", "wan22", "wan22_ti2v", "ltx", "hunyuan_video", "kandinsky5")
@@ -150,6 +151,8 @@ def call_arguments(name: str, prompt: str = "a red fox", seed: int = 0, steps: i
         made |= {"max_area": 64 * 64}
     if name in ("pixart_sigma", "sana"):
         made |= {"use_resolution_binning": False}
+    if name == "ideogram4":
+        made |= {"guidance_scale": 7.0, "guidance_schedule": None, "max_sequence_length": 128}
     if name in VIDEO:
         made |= {"num_frames": FRAMES.get(name, 5)}
     if name in EDITING:
@@ -489,14 +492,14 @@ def _llama(tokenizer: Any = None, layers: int = 2) -> Any:
     return randomize(kind(config))
 
 
-def _qwen3_vl() -> Any:
+def _qwen3_vl(layers: int = 3) -> Any:
     from transformers import Qwen3VLConfig, Qwen3VLModel
 
     text = {
         "vocab_size": len(_qwen_tokenizer()),
         "head_dim": 8,
         "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e6},
-        **_decoder_shape(32, 3),
+        **_decoder_shape(32, layers),
     }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
     vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
@@ -1252,6 +1255,31 @@ def _krea2() -> Any:
     )
 
 
+def _ideogram4() -> Any:
+    from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
+
+    def network() -> Any:
+        made = Ideogram4Transformer2DModel(
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=4,
+            intermediate_size=64,
+            adaln_dim=32,
+            llm_features_dim=13 * 32,
+            mrope_section=(4, 2, 2),
+        )
+        return randomize(made, gain=1.5)
+
+    return Ideogram4Pipeline(
+        scheduler=_flow(shift=1.0),
+        vae=_kl_flux2(),
+        text_encoder=_qwen3_vl(36),
+        tokenizer=_qwen_tokenizer(),
+        transformer=network(),
+        unconditional_transformer=network(),
+    )
+
+
 def _kandinsky5(kind: str) -> Any:
     import diffusers
     from tokenizers.pre_tokenizers import ByteLevel
@@ -1491,6 +1519,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "lumina2": _lumina2,
     "sana": _sana,
     "krea2": _krea2,
+    "ideogram4": _ideogram4,
     "kandinsky5_image": lambda: _kandinsky5("T2I"),
     "kandinsky5": lambda: _kandinsky5("T2V"),
     "ltx": _ltx,

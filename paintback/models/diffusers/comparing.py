@@ -63,6 +63,8 @@ def run_pipe(
         words["max_area"] = size[-2] * size[-1]
     if "use_resolution_binning" in inspect.signature(type(pipe).__call__).parameters:
         words["use_resolution_binning"] = False  # sizes are kept as they are
+    if "guidance_schedule" in inspect.signature(type(pipe).__call__).parameters:  # of as many steps as it has
+        words |= {"guidance_scale": words.get("guidance_scale", model.guidance_scale), "guidance_schedule": None}
     if hasattr(pipe, "resolutions"):
         pipe.resolutions = [(size[-1], size[-2])]  # likewise
     out = pipe(**words, num_inference_steps=steps, output_type="pt")

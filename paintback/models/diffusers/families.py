@@ -29,6 +29,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "FluxPipeline": ("flux", "Flux"),
     "HiDreamImagePipeline": ("hidream", "HiDreamImage"),
     "HunyuanVideoPipeline": ("hunyuan_video", "HunyuanVideo"),
+    "Ideogram4Pipeline": ("ideogram4", "Ideogram4"),
     "Kandinsky5T2IPipeline": ("kandinsky5", "Kandinsky5Image"),
     "Kandinsky5T2VPipeline": ("kandinsky5", "Kandinsky5"),
     "Krea2Pipeline": ("krea2", "Krea2"),
@@ -58,7 +59,6 @@ SIBLINGS = {
 REFUSED = {
     "FluxControlPipeline": "its network takes the picture that it follows as an input; FluxControlNetPipeline has one",
     "HunyuanVideo15Pipeline": "HunyuanVideo 1.5 has another network and other text encoders than HunyuanVideo",
-    "Ideogram4Pipeline": "its two networks, and times by a law of its own, have none yet",
     "Kandinsky5I2IPipeline": "it edits a picture; Kandinsky5T2IPipeline has one",
     "Kandinsky5I2VPipeline": "it starts from a picture; Kandinsky5T2VPipeline has one",
     "LTX2Pipeline": "it paints sound together with the picture, and a mask says nothing of sound",

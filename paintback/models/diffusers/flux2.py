@@ -40,17 +40,25 @@ class Flux2Codec(LatentCodec):
         variance = norm.running_var.reshape(1, -1, 1, 1) + self.vae.config.batch_norm_eps
         return norm.running_mean.reshape(1, -1, 1, 1).to(x), variance.sqrt().to(x)
 
+    def patches(self, z: Tensor) -> Tensor:
+        """(B, 32, h, w) to (B, 128, h / 2, w / 2)."""
+        found: Tensor = self.pipe._patchify_latents(z)
+        return found
+
+    def whole(self, patches: Tensor) -> Tensor:
+        """Back to (B, 32, h, w)."""
+        found: Tensor = self.pipe._unpatchify_latents(patches)
+        return found
+
     def normalise(self, z: Tensor) -> Tensor:
         """The VAE's own latents, (B, 32, h, w), to the state."""
         mean, std = self._statistics(z)
-        x: Tensor = self.pipe._unpatchify_latents((self.pipe._patchify_latents(z) - mean) / std)
-        return x
+        return self.whole((self.patches(z) - mean) / std)
 
     def denormalise(self, x: Tensor) -> Tensor:
         """The state to the VAE's own latents."""
         mean, std = self._statistics(x)
-        z: Tensor = self.pipe._unpatchify_latents(self.pipe._patchify_latents(x) * std + mean)
-        return z
+        return self.whole(self.patches(x) * std + mean)
 
     def encode(self, picture: Tensor) -> Tensor:
         z: Tensor = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mode().to(picture.dtype)
