@@ -97,7 +97,8 @@ def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | t
     "--local",
     type=click.IntRange(0),
     metavar="R",
-    help="An action answers for the cost within R pixels of it alone.  [default: for the whole picture's]",
+    help="An action answers for the cost within R pixels of it alone, and no critic is trained.  [default: for the "
+    "whole picture's]",
 )
 @click.option("--per-hole", is_flag=True, help="The cost is a mean over the hidden pixels, so that small holes count.")
 @click.option(
