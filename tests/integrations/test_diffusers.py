@@ -116,6 +116,7 @@ def test_the_safety_checker_is_asked(photo, tmp_path_factory, monkeypatch):
         assert made.nsfw_content_detected == [True] and not np.asarray(made.images[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULAR)
 def test_a_modular_block_is_the_inpainter(name, photo, tmp_path_factory):
     folder = tiny.folder(name, tmp_path_factory)

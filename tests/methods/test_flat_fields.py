@@ -32,7 +32,8 @@ def photo() -> Denoiser:
 
 # These take longest.
 MARKS = {
-    label: [pytest.mark.slow] for label in ("lanpaint", "ding", "ding, delayed", "ddnm", "good, thin", "fast, thin")
+    label: [pytest.mark.slow]
+    for label in ("fmm", "lanpaint", "ding", "ding, delayed", "ddnm", "good, thin", "fast, thin")
 }
 
 

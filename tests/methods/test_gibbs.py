@@ -19,6 +19,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A", "C"])
 def test_an_ideal_distillation_ends_where_the_ode_does(name) -> None:
     """Against many Euler steps of the exact denoiser."""

@@ -42,6 +42,7 @@ def edm2(folder):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd15", "edm2"])
 def test_train_save_load_run(name, photographs, tmp_path, tmp_path_factory):
     model = tiny.folder(name, tmp_path_factory) if name == "sd15" else edm2(tmp_path)

@@ -25,8 +25,8 @@ SAME = {
 }  # the adapter of a neighbour, with tests of their own elsewhere
 IMAGES = [name for name in tiny.NAMES if name not in {*tiny.VIDEO, *tiny.TRAINED, *SAME}]
 VIDEO = [name for name in tiny.VIDEO if name not in SAME]
-FAST = {"ding", "lanpaint", "flowdps"}  # in the default run
-EACH = {"dps", "fcs", "fmm", "gradpaint", "p2l"}  # with every family in `make slow`
+QUICK = {"ding"}  # in the default run
+EACH = {"ding", "lanpaint", "flowdps", "dps", "fcs", "fmm", "gradpaint", "p2l"}  # with every family in `make slow`
 KINDS = {"ddpm", "sd15", "sd3", "flux_dev"}  # of pipelines: with every method in `make slow`
 ANY = [name for name in pb.methods.names() if name != "aid"]  # which needs a module trained beside the model
 
@@ -37,13 +37,13 @@ def cells(families: list[str], quick: set[str]) -> list[object]:
     def marks(family: str, method: str) -> list[pytest.MarkDecorator]:
         if method in quick:
             return []
-        return [pytest.mark.slow if family in KINDS or method in EACH | FAST else pytest.mark.matrix]
+        return [pytest.mark.slow if family in KINDS or method in EACH else pytest.mark.matrix]
 
     return [pytest.param(family, method, marks=marks(family, method)) for family in families for method in ANY]
 
 
 assert {*IMAGES, *VIDEO} >= KINDS
-assert {*ANY} >= EACH | FAST
+assert {*ANY} >= EACH
 STEPS = 2
 LARGEST = 128  # side of the pictures; a family that is trained on larger ones is told to paint at that
 
@@ -75,7 +75,7 @@ def scene(model):
 
 
 @pytest.mark.filterwarnings("ignore:.*distilled")
-@pytest.mark.parametrize(("family", "method"), cells(IMAGES, FAST))
+@pytest.mark.parametrize(("family", "method"), cells(IMAGES, QUICK))
 def test_cell(inpainter, family, method, monkeypatch):
     tiny.small_references(monkeypatch.setattr)
     own = inpainter(family)

@@ -10,6 +10,7 @@ from tests.models import features
 from tests.models import tiny_pipelines as tiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", features.NAMES)
 def test_every_cell_is_what_the_page_says(name, monkeypatch):
     tiny.small_references(monkeypatch.setattr)

@@ -353,6 +353,7 @@ def test_embeddings_by_hand_are_the_prompt(pipes, name):
     torch.testing.assert_close(look(model, words, **several).x0, expected.x0, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_saved_folder_is_the_pipeline(pipes, name, tmp_path_factory, photo):
     folder = tiny.folder(name, tmp_path_factory)
@@ -420,6 +421,7 @@ def test_pictures_are_painted_and_the_pipeline_stays_as_it_is(pipes, name, photo
     assert rest == others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_half_precision_runs_and_keeps_the_state_in_single(pipes, name):
     pipe = copy.deepcopy(pipes(name)).to(torch.bfloat16)

@@ -62,6 +62,7 @@ def test_codec_goes_there_and_back_and_both_networks_are_the_models(pipe):
         model.denoiser("a", "b", size=SIZE)
 
 
+@pytest.mark.slow
 def test_the_check_gives_the_pipeline_one_scale_for_all_steps(pipe):
     report = pb.check(pipe, prompt="a fox", num_inference_steps=2, size=64, names=("ding",))
     assert report.passed, str(report)

@@ -80,6 +80,7 @@ def same_weights(left: Any, right: Any) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_build_repeats_and_leaves_the_random_state(name: str) -> None:
     before = torch.random.get_rng_state()
@@ -93,6 +94,7 @@ def test_a_build_repeats_and_leaves_the_random_state(name: str) -> None:
         assert all(weight.isfinite().all() and weight.any() for weight in part.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_gives_the_same_pipeline(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = folder(name, tmp_path_factory)
@@ -108,6 +110,7 @@ def test_a_folder_gives_the_same_pipeline(name: str, tmp_path_factory: pytest.Te
     np.testing.assert_allclose(pictures[0], pictures[1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_denoiser_depends_on_all_it_is_given(name: str) -> None:
     pipe = build(name)
@@ -154,6 +157,7 @@ def test_inpainting_networks_see_the_mask(name: str) -> None:
     assert (answers[0] - answers[1]).norm() / answers[0].norm() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PIXEL])
 def test_latents_and_pictures_have_a_trained_vaes_size(name: str) -> None:
     from diffusers import AutoencoderKLQwenImage

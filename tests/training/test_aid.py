@@ -335,7 +335,12 @@ def test_resume_goes_on_counting(bars, tmp_path):
 
 @pytest.mark.parametrize(
     ("actor", "cells", "local"),
-    [("score", 1, None), ("score", 4, None), ("score", 4, 0), ("pathwise", 1, None), ("adjoint", 1, None)],
+    [
+        ("score", 1, None),
+        ("score", 4, None),
+        ("score", 4, 0),
+        *(pytest.param(kind, 1, None, marks=pytest.mark.slow) for kind in ("pathwise", "adjoint")),
+    ],
 )
 def test_training_lowers_the_held_out_cost(actor, cells, local, bars, tmp_path):
     more = {"cells": cells, "local": local}
@@ -413,6 +418,7 @@ def test_an_informed_critic_is_not_for_the_actor_that_follows_it():
         Rules(1.0, 1.0, "pathwise", informed=True)
 
 
+@pytest.mark.slow
 def test_an_informed_critic_explains_the_luck_of_the_hidden_picture(bars):
     explained = {}
     for informed in (False, True):

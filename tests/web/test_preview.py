@@ -68,7 +68,12 @@ def test_the_plan_is_what_the_inpainter_does(inpainter, case) -> None:
     follow(inpainter, mask, Request.parse({"method": "ddnm", "steps": 4, "seed": 0, **more}))
 
 
-@pytest.mark.parametrize("name", methods.names())
+QUICK = {"ding", "ddnm", "lanpaint", "fmm", "dps"}  # the others are slow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in methods.names()]
+)
 def test_every_method_runs_the_steps_that_were_planned(inpainter, name) -> None:
     """The hole is wide, so that a finer scale follows, whose grid is a part of the method's own."""
     progress = follow(inpainter, holes((82, 82, 118, 118)), Request.parse({"method": name, "steps": 3, "seed": 0}))
