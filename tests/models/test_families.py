@@ -31,13 +31,13 @@ KINDS = {"ddpm", "sd15", "sd3", "flux_dev"}  # of pipelines: with every method i
 ANY = [name for name in pb.methods.names() if name != "aid"]  # which needs a module trained beside the model
 
 
-def cells(families: list[str], quick: set[str]) -> list[object]:
+def cells(families: list[str], quick: set[str], each: set[str] = EACH) -> list[object]:
     """Every family with every method; those that are not `quick` are marked by how often they run."""
 
     def marks(family: str, method: str) -> list[pytest.MarkDecorator]:
         if method in quick:
             return []
-        return [pytest.mark.slow if family in KINDS or method in EACH else pytest.mark.matrix]
+        return [pytest.mark.slow if family in KINDS or method in each else pytest.mark.matrix]
 
     return [pytest.param(family, method, marks=marks(family, method)) for family in families for method in ANY]
 
@@ -108,7 +108,7 @@ def test_cell(inpainter, family, method, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*distilled")
-@pytest.mark.parametrize(("family", "method"), cells(VIDEO, set()))
+@pytest.mark.parametrize(("family", "method"), cells(VIDEO, set(), {"ding", "lanpaint"}))
 def test_video_cell(inpainter, family, method):
     own = inpainter(family)
     side = {"wan22_ti2v": 64, "ltx": 128}.get(family, 32)
