@@ -142,7 +142,7 @@ def measure(
     """One run: its KL (None where there is none), its error on known entries, its cost."""
     row: dict[str, Any] = {"fields": fields, "grid": grid, "steps": 0, "kl": None, "observed": None, "cost": 0}
     try:
-        method = methods.get(name, **FIXED.get(name, {}), **fields)
+        method = methods.get(name, **{**FIXED.get(name, {}), **fields})
         row["steps"] = steps_of(method, budget)
         if not row["steps"]:
             return {**row, "note": "one step costs more than the budget"}

@@ -71,7 +71,8 @@ def make_cases(
         suite: what is measured.
         data: folder of its data.
         limit: how many pictures; None for all.
-        validation: the pictures to tune on in place of those to report, with one mask each and one sample.
+        validation: the pictures to tune on in place of those to report, with one sample, and with one mask each
+            where the data's `validation_pairing` is not "all".
 
     Returns:
         One sample (or the suite's number) of every hole, and the further samples that tell diversity. Within each,
@@ -90,9 +91,10 @@ def make_cases(
         raise ValueError(f"{data} holds no picture of the suite {suite.name!r}; it needs {suite.data['needs']}.")
     first: list[Case] = []
     further: list[Case] = []
+    pairing = suite.data.get("validation_pairing", "cycle") if validation else suite.pairing
     for place, mask in enumerate(suite.masks):
         for number, source in enumerate(sources):
-            if (validation or suite.pairing == "cycle") and number % len(suite.masks) != place:
+            if pairing == "cycle" and number % len(suite.masks) != place:
                 continue
             hole = _hole(mask, source, (suite.seed, int(chosen[0] or 0) + number, place))
             more = suite.diversity["samples"] if number < suite.diversity["pictures"] and not validation else 0

@@ -38,7 +38,8 @@ class Suite:
         title: one line for a reader.
         data: kind (of `DATA_KINDS`), what a user must give as the data's folder ("needs"), for IDX files the names of
             pictures and labels, for folders the name of a JSON file of prompts by picture ("captions", optional).
-            `first` and `stop` choose pictures, `validation` ([first, stop], optional) those to tune on.
+            `first` and `stop` choose pictures, `validation` ([first, stop], optional) those to tune on, with one mask
+            each, or with all of them where `validation_pairing` is "all".
         size: side of the pictures, pixels; larger ones are cut from the middle ("crop"), or first brought to it by
             their shorter side ("resize").
         fit: "crop" or "resize"; see `size`.
@@ -149,7 +150,7 @@ def _check_data(where: str, data: Mapping[str, Any]) -> None:
         kind = data.get("kind") if isinstance(data, Mapping) else data
         raise ValueError(f"{where} has data of kind {kind!r}; valid are {', '.join(DATA_KINDS)}.")
     own = {"idx": ("pictures", "labels"), "folder": ("captions",)}.get(data["kind"], ())
-    if wrong := sorted(set(data) - {"kind", "needs", "first", "stop", "validation", *own}):
+    if wrong := sorted(set(data) - {"kind", "needs", "first", "stop", "validation", "validation_pairing", *own}):
         raise ValueError(f"{where} has data of kind {data['kind']}, which takes no {wrong[0]!r}.")
     for entry in ("needs", *(own if data["kind"] == "idx" else ())):
         if not isinstance(data.get(entry), str):
@@ -157,6 +158,8 @@ def _check_data(where: str, data: Mapping[str, Any]) -> None:
     first, stop = data.get("first", 0), data.get("stop")
     if not _whole(first, 0) or not (stop is None or _whole(stop, first + 1)):
         raise ValueError(f"{where} takes the pictures from {first!r} to {stop!r}; give whole numbers that rise.")
+    if (pairing := data.get("validation_pairing", "cycle")) not in ("all", "cycle"):
+        raise ValueError(f"{where} has validation_pairing {pairing!r}; valid are all and cycle.")
     if "validation" in data:
         chosen = data["validation"]
         if not (isinstance(chosen, Sequence) and len(chosen) == 2 and _whole(chosen[0], 0)) or not _whole(

@@ -64,7 +64,7 @@ SPACES: dict[str, Space] = {
     "flowchef": {"gradient_steps": (1, 3, 10), "step_size": Range(0.1, 2.0)},
     "flowdps": {"gradient_steps": (1, 3, 10), "step_size": Range(0.1, 2.0)},
     "flower": {"uncertainty": (False, True)},
-    "fmm": {"iterations": (1, 2), "eta": Range(0.0, 1.4, False), "damping": (0.0, 0.03, 0.1, 0.3)},
+    "fmm": {"iterations": (1, 2), "eta": Range(0.0, 1.4, False), "damping": (None, 0.0, 0.03, 0.1, 0.3)},
     "gradpaint": {"rho": Range(0.01, 0.5), "fraction": Range(0.2, 1.0, False), "eta": Range(0.0, 1.0, False)},
     "lanpaint": {"inner_steps": (1, 2, 3, 5, 10), "step_size": Range(0.03, 0.6), "guidance": Range(1.0, 16.0)},
     "ldps": {"zeta": Range(0.03, 10.0), "normalise": (False, True)},

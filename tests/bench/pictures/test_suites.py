@@ -93,6 +93,7 @@ def mask(**changes):
         ({"data": FOLDER | {"labels": "x"}}, "takes no 'labels'"),
         ({"data": FOLDER | {"first": 3, "stop": 3}}, "takes the pictures from 3 to 3"),
         ({"data": FOLDER | {"validation": [3]}}, r"has validation \[3\]"),
+        ({"data": FOLDER | {"validation_pairing": "some"}}, "has validation_pairing 'some'"),
         ({"masks": []}, "names no masks"),
         ({"masks": ["box"]}, "has a mask of kind 'box'; valid"),
         (mask(kind="star"), "has a mask of kind 'star'; valid"),
@@ -206,6 +207,10 @@ def test_validation_is_apart(idx, tmp_path):
     assert {case.picture for case in reported} == {f"{k:05}" for k in range(4)}
     assert [(case.picture, case.mask) for case in tuned] == [("00008", "box"), ("00009", "half")]
     assert not more
+    every = dataclasses.replace(shown, data=shown.data | {"validation_pairing": "all"})
+    assert [(case.picture, case.mask) for case in make_cases(every, idx, validation=True)[0]] == [
+        ("00008", "box"), ("00009", "box"), ("00008", "half"), ("00009", "half"),
+    ]  # fmt: skip
     assert not {case.truth.tobytes() for case in tuned} & {case.truth.tobytes() for case in reported}
     assert not shown.tunes_on_reported
     assert dataclasses.replace(shown, data=shown.data | {"validation": [3, 5]}).tunes_on_reported
