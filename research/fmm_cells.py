@@ -28,7 +28,18 @@ from paintback.bench.cases import case
 from paintback.bench.pictures.tuning import label_of
 from paintback.bench.posterior_report import png, pyplot
 from research.fmm_search import (
-    BUDGETS, DATA, DOCS, FIXED, OTHER_PARTICLES, PAGE, PROBLEMS, REPORT_PARTICLES, fair, fill, measure, number,
+    BUDGETS,
+    DATA,
+    DOCS,
+    FIXED,
+    OTHER_PARTICLES,
+    PAGE,
+    PROBLEMS,
+    REPORT_PARTICLES,
+    fair,
+    fill,
+    measure,
+    number,
 )  # fmt: skip
 
 CELLS = DOCS / "data" / "fmm-cells.json"
@@ -160,7 +171,8 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, str]:
         apart = "" if ours is best else f"{number(gap)} ± {number(half)}"
         grid = "" if best["grid"] == "own" else f" on `{best['grid']}`"
         listed.append(
-            f"| {problem} | {budget} | `{best['setting']}`{grid} | {number(mean(best))} | {number(mean(ours))} | {apart} | {verdict} |"
+            f"| {problem} | {budget} | `{best['setting']}`{grid} | {number(mean(best))} | {number(mean(ours))} "
+            f"| {apart} | {verdict} |"
         )
         fitted = next((row for row in own if row["label"] == "fmm, tuned"), None)
         if fitted is not None:
@@ -174,8 +186,8 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, str]:
                 alone[row["label"]] += level(row, first)
                 ratio[row["label"]].append(math.log(mean(row) / mean(best)) if mean(row) < math.inf else math.inf)
     rules = [
-        "| one setting for all cells | cells in which it is the lowest of all or level | ... of these five | KL over the "
-        "lowest, geometric mean |",
+        "| one setting for all cells | cells in which it is the lowest of all or level | ... of these five "
+        "| KL over the lowest, geometric mean |",
         "|---|---|---|---|",
     ]
     rules += [

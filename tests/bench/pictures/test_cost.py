@@ -14,7 +14,7 @@ from paintback.bench.pictures.cases import make_cases
 from paintback.bench.pictures.cell import Cell, cost_within, parts_of, read_rows, write_rows
 from paintback.bench.pictures.runner import cells_of
 from paintback.bench.pictures.suite import Suite
-from paintback.bench.pictures.worker import wanted
+from paintback.bench.pictures.worker import open_model, paint_cases, wanted
 from paintback.models.catalogue import TRAINED
 from paintback.schedules import VP
 from tests.bench.pictures.conftest import suite_values
@@ -113,3 +113,13 @@ def test_cells_lie_apart(tmp_path):
     assert read_rows(tmp_path / "new" / "rows.parquet") == rows
     assert read_rows(tmp_path / "new" / "rows.parquet", ["a"]) == [{"a": 1}, {"a": 2}]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rows.parquet"]
+
+
+def test_a_models_own_method_spends_its_whole_budget_from_noise(idx):
+    """As every other method does: `photo` by itself starts it from a smooth fill, with half of the steps."""
+    inpainter = open_model("photo", None, None)
+    own = inpainter.model.sampler
+    shown = Suite.from_dict(suite_values(), "small")
+    cell = Cell(own.method, own.method, dict(own.fields), 4, None, 4)
+    (row,) = paint_cases(inpainter, shown, cell, make_cases(shown, idx)[0][:1], 1, 4)
+    assert row["evaluations"] == methods.get(own.method, **own.fields).evaluations(4)
