@@ -25,6 +25,7 @@ from paintback.methods import get
 from paintback.methods.base import Method
 from paintback.models.catalogue import recommended
 from paintback.models.latent import fill_hole
+from paintback.models.own_picture import with_own_patches
 from paintback.observation import Observation
 from paintback.painting import quality
 from paintback.painting.layout import Policy, quick_grid, refinement_grid, thin_grid
@@ -54,11 +55,13 @@ class Way:
         method: that fills.
         steps: its grid intervals.
         times: of a run that starts from a smooth fill; None for the method's own whole grid, from noise.
+        own: whether the picture's own patches stand beside the model, as they do in wide holes at quality "good".
     """
 
     method: Method
     steps: int
     times: Callable[[Denoiser], Sequence[float]] | None = None
+    own: bool = False
 
 
 def thinly(steps: int) -> Way:
@@ -75,7 +78,7 @@ RECOMMENDED: dict[str, Way] = {
     "ddnm": Way(get("ddnm"), 25),
     "lanpaint": Way(get("lanpaint"), 8),
     "aid": Way(get("aid"), 25),
-    "good": Way(GOOD, STEPS, lambda denoiser: refinement_grid(denoiser, STEPS, Policy().wide_from, GOOD)),
+    "good": Way(GOOD, STEPS, lambda denoiser: refinement_grid(denoiser, STEPS, Policy().wide_from, GOOD), own=True),
     "fast": Way(GOOD, quick(GOOD), lambda denoiser: quick_grid(denoiser, quick(GOOD), Policy().fast_from, GOOD)),
     "good, thin": thinly(STEPS),
     "fast, thin": thinly(quick(THIN)),
@@ -225,7 +228,10 @@ def fill(
         times, initial = None, None
         if way.times is not None:
             times, initial = list(way.times(denoiser)), fill_hole(observation.y, known[:, :1])
-        x = way.method.sample(denoiser, observation, way.steps, generators, grid=times, initial=initial).x
+        shown = denoiser
+        if way.own:
+            shown = with_own_patches(denoiser, Policy().own_below).given(observation.y, known[:, :1])
+        x = way.method.sample(shown, observation, way.steps, generators, grid=times, initial=initial).x
         made = ((x.cpu() + 1) * 127.5).clamp(0, 255).round()
         for one, picture, mask in zip(some, made, known, strict=True):
             gap = (picture - one.field.clean(side)).abs()[~mask]

@@ -1,4 +1,4 @@
-"""The model `self` beside `photo` and Telea's filler, at eight places of validation photographs.
+"""The model `self` beside `photo`, with and without such patches, and Telea's filler, at eight places of photographs.
 
     python -m research.own_picture --photos FOLDER --lpips FILE
 
@@ -10,6 +10,7 @@ PSNR is that of the hole, LPIPS that of the 176 pixels around it, seconds are CP
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from paintback.images.picture import read_picture
 from paintback.tasks.inpaint import Inpainter
 from research.command import run
 
-__all__ = ["PLACES", "hole", "measure"]
+__all__ = ["ALONE", "PLACES", "hole", "measure"]
 
 PLACES = (
     ("43051", 0.78, 0.25),
@@ -37,6 +38,7 @@ PLACES = (
     ("249021", 0.7, 0.3),
 )
 AROUND = 176  # pixels
+ALONE = ", the network alone"
 Array = NDArray[Any]
 
 
@@ -71,17 +73,20 @@ def measure(photos: Path, metric: LPIPS, kind: str, models: tuple[str, ...]) -> 
         photos: the folder.
         metric: LPIPS with its weights.
         kind: of hole.
-        models: names.
+        models: names; with `ALONE` after it, a network without the picture's own patches.
 
     Raises:
         ValueError: if the folder lacks a photograph.
     """
     import cv2
 
-    inpainters = {name: Inpainter.from_pretrained(name) for name in models}
+    inpainters = {name: Inpainter.from_pretrained(name.removesuffix(ALONE)) for name in models}
+    for name, inpainter in inpainters.items():
+        if name.endswith(ALONE):
+            inpainter.policy = replace(inpainter.policy, own_below=0.0)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("telea", *models)}
     for name, down, right in PLACES:
-        picture = np.rint(read_picture(photos / f"{name}.jpg").to_unit() * 255).astype(np.uint8)
+        picture = read_picture(photos / f"{name}.jpg").to_uint8().pixels
         lost, around = hole(picture.shape[:2], kind, down, right)
         for filler, scores in found.items():
             began = time.process_time()
@@ -97,7 +102,12 @@ def measure(photos: Path, metric: LPIPS, kind: str, models: tuple[str, ...]) -> 
             )
             scores.append((10 * np.log10(255**2 / error), float(metric(there, truth)), seconds))
     return [
-        {"hole": kind, "filler": filler, **dict(zip(("psnr", "lpips", "seconds"), np.mean(scores, 0), strict=True))}
+        {
+            "hole": kind,
+            "filler": filler,
+            **dict(zip(("psnr", "lpips", "seconds"), np.mean(scores, 0), strict=True)),
+            "places": {name: lpips for (name, *_), (_, lpips, _) in zip(PLACES, scores, strict=True)},
+        }
         for filler, scores in found.items()
     ]
 
@@ -106,7 +116,7 @@ def measure(photos: Path, metric: LPIPS, kind: str, models: tuple[str, ...]) -> 
 @click.option("--photos", type=click.Path(path_type=Path), required=True, help="Validation photographs of BSDS500.")
 @click.option("--lpips", type=click.Path(path_type=Path), required=True, help="Weights of LPIPS, safetensors.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(["box", "ellipse"]), help="Both by default.")
-@click.option("--model", "models", multiple=True, default=("photo", "self"), help="Models to compare.")
+@click.option("--model", "models", multiple=True, default=("photo", "photo" + ALONE, "self"), help="Models to compare.")
 @format_option
 def main(photos: Path, lpips: Path, kinds: tuple[str, ...], models: tuple[str, ...], form: Format) -> None:
     """Measure the model `self` beside others, at eight places of validation photographs."""

@@ -89,6 +89,7 @@ class Case:
 
 
 def _picture() -> Problem:
+    """At twice the picture's contrast, from -3 to 1, in which all that is recorded was measured."""
     with resources.as_file(resources.files("paintback") / "examples" / PICTURE) as path:
         pixels = read_picture(path).to_unit()
     return picture_gaussian(torch.from_numpy(pixels).permute(2, 0, 1).double() * 2 - 1)

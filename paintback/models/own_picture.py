@@ -1,5 +1,7 @@
 """The picture as its own prior: the model `self`, which has no network and learnt from nothing else.
 
+Beside a network that learnt from photographs they say how the texture around a hole goes on: `MixedDenoiser`.
+
 The denoiser is that of `priors.patches`. Its patches are the known ones of the picture at the scale that is painted,
 and their size falls with the noise: what goes together far away is settled first, the grain last. Only the hole and a
 band of known cells around it are asked, for no method looks at more; elsewhere D is what is known.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +28,19 @@ from paintback.models.catalogue import OWN_PICTURE, Sampler, read_header
 from paintback.priors.patches import Patches, known_patches, windows
 from paintback.schedules import EDM, Time
 
-__all__ = ["OwnPicture", "OwnPictureDenoiser", "Settings", "load_own_picture", "write_own_picture"]
+__all__ = [
+    "MixedDenoiser",
+    "OwnPicture",
+    "OwnPictureDenoiser",
+    "Settings",
+    "load_own_picture",
+    "roughness",
+    "with_own_patches",
+    "write_own_picture",
+]
 
+BESIDE = 2000  # patches of every scale and side beside a network: with three times as many it was no better
+SMOOTH = 0.03  # roughness at which they have half their share
 LARGEST = 256  # pixels: a hole that is wider shows the same patches again and again
 
 
@@ -115,9 +129,97 @@ class OwnPictureDenoiser(Denoiser):
             )
         if time.sigma == 0:
             return predict("x0", x, x, time, rows=len(x))
+        return predict("x0", self.at(x, time.sigma).to(x.dtype), x, time, rows=len(x))
+
+    def at(self, x: Tensor, sigma: float) -> Tensor:
+        """D(x, sigma) of states in EDM's coordinates, (B, C, H, W), at a noise level above 0."""
         times = len(x) // len(self._pictures)  # a row's multiples lie next to each other
-        x0 = torch.stack([self._pictures[k // times].denoised(row, time.sigma) for k, row in enumerate(x)])
-        return predict("x0", x0.to(x.dtype), x, time, rows=len(x))
+        return torch.stack([self._pictures[k // times].denoised(row, sigma) for k, row in enumerate(x)])
+
+
+class MixedDenoiser(Denoiser):
+    """A network's picture mixed with that of the picture's own patches, at low noise.
+
+    The network knows what things look like and has a texture of its own; the patches know the texture at hand and
+    nothing else. Where much noise is left the network alone says what goes where, and where the picture is smooth
+    around the hole there is no texture to take over: patches have the levels that they have, and make steps of a sky.
+
+    Args:
+        inner: the network's denoiser, of pictures.
+        own: of patches; `given` shows it the picture.
+        below: noise level (sigma / alpha) below which the two are mixed.
+        share: of the patches' picture, where the surroundings are rough; see `roughness`. A number, or (B, 1, 1, 1).
+    """
+
+    def __init__(self, inner: Denoiser, own: OwnPictureDenoiser, below: float, share: float | Tensor = 0.5) -> None:
+        super().__init__(inner.schedule)
+        self.shape, self.codec, self.condition = inner.shape, inner.codec, inner.condition
+        self.step_distilled = inner.step_distilled
+        self.inner, self.own, self.below, self.share = inner, own, below, share
+
+    def predict(self, x: Tensor, time: Time) -> Prediction:
+        """(1 - share) D + share D_own below the level, D above it and at sigma = 0."""
+        network = self.inner.predict(x, time)
+        if not 0 < time.ratio < self.below:
+            return network
+        own, share = self.own.at(x / time.alpha, time.ratio).to(network.x0), self.share
+        if isinstance(share, Tensor):  # a row's multiples lie next to each other
+            share = share.to(own).repeat_interleave(len(x) // len(share), dim=0)
+        return predict("x0", network.x0 + share * (own - network.x0), x, time, rows=network.rows)
+
+    def given(self, values: Tensor, known: Tensor) -> Denoiser:
+        """This denoiser whose patches are of these pictures; the network's own where nothing of one is known."""
+        inner = self.inner.given(values, known)
+        if not bool(known.flatten(1).any(1).all()):
+            return inner
+        rough = roughness(values, known).square()
+        share = self.share * rough / (rough + SMOOTH**2)
+        return MixedDenoiser(inner, self.own.given(values, known), self.below, share)
+
+    def placed(
+        self, boxes: Sequence[tuple[int, int, int, int]], shapes: Sequence[tuple[int, int]], factor: int
+    ) -> Denoiser:
+        return MixedDenoiser(self.inner.placed(boxes, shapes, factor), self.own, self.below, self.share)
+
+    def grid(self, num_inference_steps: int) -> Tensor | None:
+        return self.inner.grid(num_inference_steps)
+
+    def with_condition(self, condition: Tensor) -> Denoiser:
+        return MixedDenoiser(self.inner.with_condition(condition), self.own, self.below, self.share)
+
+
+def roughness(values: Tensor, known: Tensor, side: int = 5, reach: int = 12) -> Tensor:
+    """How far known cells near the hole are from the mean of those around them: 0 in flat areas and even gradients.
+
+    Args:
+        values: (B, C, H, W).
+        known: (B, 1, H, W) bool.
+        side: cells of the square whose mean it is; odd. Only squares that are known in whole count.
+        reach: cells from the hole.
+
+    Returns:
+        (B, 1, 1, 1), root mean square in the pictures' units; 0 where no square is known.
+    """
+    if min(values.shape[-2:]) < side:
+        return values.new_zeros(len(values), 1, 1, 1)
+    half = side // 2
+    inner = (..., slice(half, values.shape[-2] - half), slice(half, values.shape[-1] - half))
+    apart = (values[inner] - F.avg_pool2d(values, side, 1)).square().mean(1, keepdim=True)
+    whole = F.max_pool2d((~known).to(values.dtype), side, 1) == 0
+    near = F.max_pool2d((~known).to(values.dtype), 2 * reach + 1, 1, reach)[inner] > 0
+    counted = (whole & near).to(values.dtype)
+    total = (apart * counted).sum((1, 2, 3), keepdim=True) / counted.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    return total.sqrt()
+
+
+def with_own_patches(network: Denoiser, below: float) -> Denoiser:
+    """A network's denoiser, half of whose picture is that of the picture's own patches below a noise level.
+
+    Args:
+        network: of pictures; `given` shows what comes back the picture.
+        below: sigma / alpha.
+    """
+    return MixedDenoiser(network, OwnPictureDenoiser(Settings(most=BESIDE)), below)
 
 
 @dataclass
@@ -128,6 +230,7 @@ class _Shown:
     known: Tensor
     settings: Settings
     _patches: dict[int, Patches] = field(default_factory=dict)
+    _parts: dict[int, list[tuple[bool, Tensor]]] = field(default_factory=dict)
 
     def equals(self, values: Tensor, known: Tensor) -> bool:
         return torch.equal(self.values, values) and torch.equal(self.known, known)
@@ -141,27 +244,39 @@ class _Shown:
             self._patches[side] = found if found is not None and enough else self.patches(side - 2)
         return self._patches[side]
 
+    def parts(self, patches: Patches) -> list[tuple[bool, Tensor]]:
+        """The cells that are asked, as many at a time as are held at once, and whether their patches reach beyond.
+
+        Found once for every side, for a GPU has to be waited for to count them.
+        """
+        if patches.side not in self._parts:
+            half, band = patches.side // 2, self.settings.band
+            asked = F.max_pool2d((~self.known).float()[None], 2 * band + 1, 1, band)[0] > 0
+            whole = F.pad(torch.ones_like(self.known)[2 * half :, 2 * half :], (half,) * 4)
+            most = max(1, self.settings.entries // len(patches.values))
+            self._parts[patches.side] = [
+                (cut, part) for cut in (False, True) for part in (asked & (whole ^ cut)).nonzero().split(most)
+            ]
+        return self._parts[patches.side]
+
     def denoised(self, x: Tensor, sigma: float) -> Tensor:
         """D(x, sigma) of one state, (C, H, W)."""
         patches = self.patches(self.settings.side(sigma))
-        half, band = patches.side // 2, self.settings.band
-        asked = F.max_pool2d((~self.known).float()[None], 2 * band + 1, 1, band)[0] > 0
+        half = patches.side // 2
         seen = windows(F.pad(x.to(self.values), (half,) * 4), patches.side)
         inside = windows(F.pad(torch.ones_like(self.known)[None], (half,) * 4), patches.side)
-        whole = F.pad(torch.ones_like(self.known)[2 * half :, 2 * half :], (half,) * 4)
         places, answers = [], []
-        for cut in (False, True):
-            for part in (asked & (whole ^ cut)).nonzero().split(max(1, self.settings.entries // len(patches.values))):
-                at = part.unbind(1)
-                queries = seen[at].flatten(1)
-                within = inside[at].expand(-1, len(x), -1, -1).flatten(1) if cut else None
-                near = () if self.settings.reach is None else (part.to(queries), self.settings.reach)
-                if x.requires_grad and torch.is_grad_enabled():  # the distances are made again for the gradient
-                    answer = checkpoint(patches.expected, queries, sigma, within, *near, use_reentrant=False)
-                else:
-                    answer = patches.expected(queries, sigma, within, *near)
-                places.append(part)
-                answers.append(answer)
+        for cut, part in self.parts(patches):
+            at = part.unbind(1)
+            queries = seen[at].flatten(1)
+            within = inside[at].expand(-1, len(x), -1, -1).flatten(1) if cut else None
+            near = () if self.settings.reach is None else (part.to(queries), self.settings.reach)
+            if x.requires_grad and torch.is_grad_enabled():  # the distances are made again for the gradient
+                answer = checkpoint(patches.expected, queries, sigma, within, *near, use_reentrant=False)
+            else:
+                answer = patches.expected(queries, sigma, within, *near)
+            places.append(part)
+            answers.append(answer)
         return self.values.index_put(
             (torch.arange(len(x), device=x.device)[:, None], *torch.cat(places).T[:, None]), torch.cat(answers).T
         )

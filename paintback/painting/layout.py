@@ -77,6 +77,8 @@ class Policy:
             few for what lies above as well, and flat areas then came out spotted.
         wide_from: noise level from which the other qualities start wide holes, likewise filled, at the same place of
             the whole grid, whose earlier steps are left out; 0 for pure noise.
+        own_below: noise level below which what they paint there is half the network's and half that of the picture's
+            own patches; see `models.own_picture`. 0 for the network alone.
         batch_pixels: samples are split so that a batch holds at most this many cells.
         detail_from: noise level (sigma / alpha) from which the second pass over a wide hole starts, for models that
             compose a crop at once.
@@ -90,6 +92,7 @@ class Policy:
     thin_from: float = 0.5
     fast_from: float = 1.0
     wide_from: float = 2.0
+    own_below: float = 1.0
     batch_pixels: int = 2**21
     detail_from: float = 1.0
 

@@ -26,6 +26,7 @@ from paintback.images.regions import Box, Region, hole_regions, thickness
 from paintback.methods.base import Method, Result
 from paintback.models.base import Model, Told
 from paintback.models.latent import fill_hole
+from paintback.models.own_picture import with_own_patches
 from paintback.models.tiles import HoleTiles, cover
 from paintback.observation import Observation
 from paintback.painting.canvas import Canvas
@@ -140,8 +141,12 @@ class Pyramid:
         )
 
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
-        """The model's, under a prompt."""
-        return self.model.denoiser_at(stage.size, told)
+        """The model's, under a prompt; with the picture's own patches where a wide hole starts from a smooth fill."""
+        network = self.model.denoiser_at(stage.size, told)
+        recipe, below = self.recipe, self.policy.own_below
+        if recipe.filled and not recipe.quick and below > 0 and not self.near(stage) and stage.tiles is None:
+            return with_own_patches(network, below)
+        return network
 
     def timed(self, stages: Sequence[Stage], told: Told) -> list[Stage]:
         """The stages of a region with their grids: the first one whole, finer scales the last part of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,10 +13,20 @@ import pytest
 import torch
 
 import paintback as pb
+from paintback.denoiser import Denoiser, predict
 from paintback.images import read_settings
 from paintback.models.catalogue import Sampler, find
-from paintback.models.own_picture import OwnPictureDenoiser, Settings, load_own_picture, write_own_picture
+from paintback.models.own_picture import (
+    SMOOTH,
+    MixedDenoiser,
+    OwnPictureDenoiser,
+    Settings,
+    load_own_picture,
+    roughness,
+    write_own_picture,
+)
 from paintback.priors import patches as room
+from paintback.schedules import EDM, Flow
 
 NARROW = Settings(sides=((0.0, 3),), most=1000, least=1, mirror=False, reach=None, band=1)
 
@@ -301,3 +312,61 @@ def test_the_command_line_paints_with_it(tmp_path):
     assert "weights" in settings["sha256"]
     listed = subprocess.run([*command, "models", "--format", "json"], capture_output=True, text=True)
     assert "self" in [card["name"] for card in json.loads(listed.stdout)]
+
+
+class Constant(Denoiser):
+    """A network that sees the same grey in every state."""
+
+    def predict(self, x, time):
+        return predict("x0", torch.full_like(x, 0.25), x, time, rows=len(x))
+
+
+@pytest.mark.parametrize("schedule", [EDM(), Flow()])
+def test_a_network_is_mixed_with_the_patches_at_low_noise_alone(schedule):
+    values, known = picture(seed=3, size=12)
+    own = OwnPictureDenoiser(NARROW)
+    mixed = MixedDenoiser(Constant(schedule), own, below=1.0, share=0.3).given(values, known)
+    x = state(seed=4, size=12)
+    for ratio in (4.0, 1.1, 0.6, 0.05):
+        time = schedule.at(float(schedule.time_of_ratio(torch.tensor(ratio, dtype=torch.float64))))
+        patches = own.given(values, known).at(x / time.alpha, time.ratio)
+        share = 0.3 / (1 + (SMOOTH / roughness(values, known)) ** 2)
+        expected = torch.full_like(x, 0.25) if time.ratio >= 1 else (1 - share) * 0.25 + share * patches
+        result = mixed.predict(x, time)
+        assert (time.ratio < 1) == (ratio < 1) and result.rows == 1
+        assert torch.allclose(result.x0, expected, atol=1e-9)
+        assert torch.allclose(time.alpha * result.x0 + time.sigma * result.x1, x, atol=1e-9)
+
+
+def test_roughness_is_that_of_texture_and_not_of_gradients():
+    known = torch.ones(3, 1, 40, 40, dtype=torch.bool)
+    known[..., 15:25, 15:25] = False
+    slope = torch.linspace(-0.9, 0.9, 40, dtype=torch.float64).expand(1, 3, 40, 40)
+    noise = 0.1 * torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rough = roughness(torch.where(known, torch.cat((slope, noise, slope + noise)), 9.0), known)
+    assert rough.shape == (3, 1, 1, 1) and rough[0] < 1e-6
+    assert torch.allclose(rough[1:], torch.tensor(0.1 * (24 / 25) ** 0.5, dtype=torch.float64), rtol=0.1)
+    assert roughness(torch.ones(1, 3, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)) == 0
+
+
+def test_where_nothing_is_known_the_network_is_alone():
+    network = Constant(EDM())
+    mixed = MixedDenoiser(network, OwnPictureDenoiser(Settings()), below=1.0)
+    assert mixed.given(torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.bool)) is network
+
+
+def test_only_a_wide_hole_from_a_fill_is_painted_with_patches():
+    inpainter = pb.Inpainter.from_pretrained("photo")
+    given, hole = striped()[0], np.zeros((48, 48), bool)
+    hole[16:32, 16:32] = True
+
+    def painted(below, **options):
+        inpainter.policy = dataclasses.replace(inpainter.policy, own_below=below)
+        return inpainter(given, hole, generator=0, output_type="np", **options).images
+
+    assert not np.array_equal(painted(1.0), painted(0.0))
+    for options in ({"quality": "fast"}, {"method": "ddnm", "num_inference_steps": 3}):
+        assert np.array_equal(painted(1.0, **options), painted(0.0, **options))
+    hole[...] = False
+    hole[20:24, 4:44] = True
+    assert np.array_equal(painted(1.0), painted(0.0))

@@ -34,3 +34,14 @@ def test_telea_is_scored_on_every_place(tmp_path, monkeypatch):
     (row,) = own_picture.measure(tmp_path, metric, "box", ())
     assert len(seen) == 2 and min(seen) > 0.1
     assert row["filler"] == "telea" and row["lpips"] == 0.25 and 0 < row["psnr"] < 15
+
+
+def test_fillers_see_the_photograph_itself(tmp_path, monkeypatch):
+    name = own_picture.PLACES[0][0]
+    ramp = np.mgrid[:321, :481].sum(0)
+    PIL.Image.fromarray(np.repeat((ramp * 255 // ramp.max()).astype(np.uint8)[..., None], 3, -1)).save(
+        tmp_path / f"{name}.jpg", quality=100
+    )
+    monkeypatch.setattr(own_picture, "PLACES", own_picture.PLACES[:1])
+    (row,) = own_picture.measure(tmp_path, lambda one, other: (one - other).abs().max().reshape(1), "box", ())
+    assert row["psnr"] > 35  # a ramp is what Telea's filler goes on with: it is one only in the file's own levels
