@@ -25,8 +25,9 @@ With a noisy y (sigma_y > 0) "replaced" holds while sigma > sigma_y, and then th
 A module belongs to the model that it was trained beside. It never sees what is hidden and is trained with a squared
 error, so that it pulls every sample towards the posterior's mean: not a posterior sampler. A small beta (strong
 guidance) gives the smaller squared error, a large one keeps the backbone's sharpness and diversity. The shipped modules
-are silent below a noise level that their cards name (ours): there the backbone alone draws the details. Both learnt by
-backpropagation through the rollout ("adjoint"), not by the paper's score-function actor, whose curves are on the card.
+are silent below a noise level that their cards name (ours): there the backbone alone draws the details. That of
+`fashion` learnt by the paper's score-function actor, with credit that we made local, and `guidance="adjoint"` is the one
+that learnt by backpropagation through the rollout; that of `photo` learnt so too.
 Cost of N intervals: N evaluations (2 N - 1 with heun, one less on a grid that starts at alpha = 0) and N calls of the
 module, which are not counted: it has about 1 % of the backbone's parameters.
 """
@@ -52,6 +53,7 @@ from paintback.schedules import VP, Coordinates, make_grid
 __all__ = ["Aid", "GuidedDenoiser", "Known"]
 
 Known = Literal["guided", "replaced"]
+ADJOINT = "adjoint"  # names the shipped module that learnt by backpropagation, where a model has another one too
 
 
 class GuidedDenoiser(Denoiser):
@@ -137,8 +139,8 @@ class Aid(Method):
     """AID; see the head of this file.
 
     Attributes:
-        guidance: path of a trained module; a module itself, (x, x0, y, known, sigma) -> Delta; or None for the shipped
-            one that belongs to the model.
+        guidance: path of a trained module; a module itself, (x, x0, y, known, sigma) -> Delta; None for the shipped
+            one that belongs to the model; or "adjoint" for the shipped one that learnt by backpropagation.
         solver: of the guided ODE ("ancestral" adds noise, which is no longer the problem that the module solves).
         known: how the known part is held: "guided" by the module, or "replaced"; None as the module was trained, and
             "guided" for a module given as an object.
@@ -151,7 +153,9 @@ class Aid(Method):
     paper: ClassVar[str] = "arXiv:2605.13010"
     edm_coordinates: ClassVar[Coordinates] = "edm"
 
-    guidance: Any = option(None, "path of a module that `paintback train aid` wrote; none for the model's own")
+    guidance: Any = option(
+        None, "path of a module that `paintback train aid` wrote, or adjoint; none for the model's own"
+    )
     solver: SolverName = option("euler", "solver of the guided ODE", choices=tuple(SOLVERS))
     known: Known | None = option(
         None, "the known part is guided by the module or replaced; none as trained", choices=("guided", "replaced")
@@ -166,10 +170,11 @@ class Aid(Method):
         """
         if callable(self.guidance):
             return self.guidance, self.known == "replaced"
-        path = None if self.guidance is None else Path(self.guidance)
+        actor = ADJOINT if self.guidance == ADJOINT else None
+        path = None if self.guidance is None or actor else Path(self.guidance)
         if path is None:
             name = name_of(denoiser)
-            path = find_guidance(name) if name else None
+            path = find_guidance(name, actor) if name else None
             if path is None:
                 raise ValueError(
                     f"aid needs a guidance module trained beside {f'the model {name!r}' if name else 'this model'}, "

@@ -227,11 +227,15 @@ def load_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
     return module.eval().requires_grad_(False), header
 
 
-def find_guidance(backbone: str) -> Path | None:
-    """The shipped guidance trained for a model of that name, or None."""
-    for path in sorted(WEIGHTS.glob("aid-*.safetensors")):
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-        if header.get("kind") == "aid" and header.get("backbone") == backbone:
+def find_guidance(backbone: str, actor: str | None = None) -> Path | None:
+    """The shipped guidance trained for a model of that name, or None.
+
+    Args:
+        backbone: the model's name.
+        actor: that it must have learnt by, such as "adjoint"; None for the model's own module, however it learnt.
+    """
+    for name in (f"aid-{backbone}", f"aid-{backbone}-{actor}"):
+        path = WEIGHTS / f"{name}.safetensors"
+        if path.name == f"{name}.safetensors" and path.is_file() and actor in (None, load_guidance(path)[1]["actor"]):
             return path
     return None

@@ -2,7 +2,8 @@
 
 good   the sampler that the model's card recommends, as its page measured it, with its own method for thin holes, which
        are answered by the mean of four of its runs: there the posterior is nearly Gaussian and its mean better. Models
-       with such a method start wide holes too from a smooth fill, noised more.
+       with such a method start wide holes too from a smooth fill, noised more, and paint them with the picture's own
+       patches beside their network (`models.own_picture.MixedDenoiser`).
 fast   the same sampler with as many steps as ten evaluations allow, which models that learnt from crops start from a
        smooth fill; of a step-distilled model its own steps, one look at each.
 best   the sampler of good, eight draws for each answer: their mean where the hole is thin, elsewhere the draw nearest

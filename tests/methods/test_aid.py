@@ -275,7 +275,15 @@ def test_a_module_is_found_by_the_models_name(backbone, module, observation, tmp
     monkeypatch.setattr(room, "WEIGHTS", tmp_path)
     write(tmp_path / "aid-tiny.safetensors", module)
     assert find_guidance("tiny") == tmp_path / "aid-tiny.safetensors"
-    assert find_guidance("other") is None
+    assert find_guidance("other") is None and find_guidance("tiny", "adjoint") is None
+    assert find_guidance("../tiny") is None
+    other = Guidance(SMALL)
+    write(tmp_path / "aid-tiny-adjoint.safetensors", other, actor="adjoint")
+    assert find_guidance("tiny", "adjoint") == tmp_path / "aid-tiny-adjoint.safetensors"
+    torch.testing.assert_close(
+        sample(Aid(guidance="adjoint"), backbone, observation).x,
+        sample(Aid(guidance=other.eval(), known="replaced"), backbone, observation).x,
+    )
     assert name_of(backbone.in_coordinates("vp")) == "tiny"
     found = sample(Aid(), backbone, observation).x
     torch.testing.assert_close(found, sample(Aid(guidance=module, known="replaced"), backbone, observation).x)
@@ -333,8 +341,8 @@ def test_shipped_modules_are_whole():
     """Every shipped module has a header, a card, and under about 1 % of its backbone's parameters."""
     for path in room.WEIGHTS.glob("aid-*.safetensors"):
         own, header = load_guidance(path)
-        assert header["backbone"] == path.stem.removeprefix("aid-")
-        assert path.with_suffix(".md").is_file()
+        assert header["backbone"] == path.stem.removeprefix("aid-").removesuffix("-adjoint")
+        assert path.with_name(f"aid-{header['backbone']}.md").is_file()
         card = pb.models.find(header["backbone"])
         assert sum(p.numel() for p in own.parameters()) < 0.01 * card.parameters
         assert path.stem not in [card.name for card in pb.models.catalogue()]
