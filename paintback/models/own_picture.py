@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from paintback.denoiser import Denoiser, Prediction, predict
 from paintback.models.base import Model
 from paintback.models.catalogue import OWN_PICTURE, Sampler, read_header
+from paintback.models.latent import fill_hole
 from paintback.priors.patches import Patches, known_patches, windows
 from paintback.schedules import EDM, Time
 
@@ -148,7 +149,7 @@ class MixedDenoiser(Denoiser):
         inner: the network's denoiser, of pictures.
         own: of patches; `given` shows it the picture.
         below: noise level (sigma / alpha) below which the two are mixed.
-        share: of the patches' picture, where the surroundings are rough; see `roughness`. A number, or (B, 1, 1, 1).
+        share: of the patches' picture, where the surroundings are rough; see `roughness`. A number, or (B, 1, H, W).
     """
 
     def __init__(self, inner: Denoiser, own: OwnPictureDenoiser, below: float, share: float | Tensor = 0.5) -> None:
@@ -188,28 +189,29 @@ class MixedDenoiser(Denoiser):
         return MixedDenoiser(self.inner.with_condition(condition), self.own, self.below, self.share)
 
 
-def roughness(values: Tensor, known: Tensor, side: int = 5, reach: int = 12) -> Tensor:
-    """How far known cells near the hole are from the mean of those around them: 0 in flat areas and even gradients.
+def roughness(values: Tensor, known: Tensor, side: int = 5, around: int = 9) -> Tensor:
+    """How far cells are from the mean of those around them: 0 in flat areas and even gradients, more in texture.
+
+    It is measured where squares are known in whole, and goes on smoothly into the hole.
 
     Args:
         values: (B, C, H, W).
         known: (B, 1, H, W) bool.
-        side: cells of the square whose mean it is; odd. Only squares that are known in whole count.
-        reach: cells from the hole.
+        side: cells of the square whose mean it is; odd.
+        around: cells of the square over which its square is averaged; odd.
 
     Returns:
-        (B, 1, 1, 1), root mean square in the pictures' units; 0 where no square is known.
+        (B, 1, H, W), root mean square in the pictures' units; 0 where no square is known.
     """
     if min(values.shape[-2:]) < side:
-        return values.new_zeros(len(values), 1, 1, 1)
+        return torch.zeros_like(values[:, :1])
     half = side // 2
     inner = (..., slice(half, values.shape[-2] - half), slice(half, values.shape[-1] - half))
-    apart = (values[inner] - F.avg_pool2d(values, side, 1)).square().mean(1, keepdim=True)
     whole = F.max_pool2d((~known).to(values.dtype), side, 1) == 0
-    near = F.max_pool2d((~known).to(values.dtype), 2 * reach + 1, 1, reach)[inner] > 0
-    counted = (whole & near).to(values.dtype)
-    total = (apart * counted).sum((1, 2, 3), keepdim=True) / counted.sum((1, 2, 3), keepdim=True).clamp(min=1)
-    return total.sqrt()
+    apart = (values[inner] - F.avg_pool2d(values, side, 1)).square().mean(1, keepdim=True) * whole
+    wide = [F.avg_pool2d(F.pad(part.to(values.dtype), (half,) * 4), around, 1, around // 2) for part in (apart, whole)]
+    measured = wide[1] > 0
+    return fill_hole(wide[0] / wide[1].clamp(min=1e-9), measured & known).clamp(min=0).sqrt()
 
 
 def with_own_patches(network: Denoiser, below: float) -> Denoiser:
