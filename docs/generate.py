@@ -500,7 +500,7 @@ def requesttable() -> str:
 def taken(one: Option) -> str:
     """The values of an entry, in words."""
     words = {"int": "a whole number", "float": "a number", "flag": "true or false", "text": "a text",
-             "sides": "four whole numbers", "fields": "names with values"}  # fmt: skip
+             "sides": "four whole numbers", "fields": "names with values", "files": "paths of pictures"}  # fmt: skip
     said = [words[one.kind]] if one.kind in words else [" or ".join(f"`{choice}`" for choice in one.choices)]
     if one.above is not None:
         said.append(f"above {one.above:g}")

@@ -28,6 +28,7 @@ __all__ = [
     "completed",
     "digest",
     "hidden",
+    "inputs",
     "is_mask_word",
     "load",
     "of_seed",
@@ -36,6 +37,7 @@ __all__ = [
     "read",
     "run_job",
     "settled",
+    "shown",
     "storable",
     "weights_digest",
 ]
@@ -48,6 +50,14 @@ def is_mask_word(mask: object) -> bool:
     from paintback.images import formats  # not above: Pillow would make every command's help slow
 
     return formats.is_mask_word(mask)
+
+
+def inputs(request: Any) -> dict[str, str]:
+    """The paths that a request of any task reads from, by what they are: photo, mask, reference_1, reference_2, ..."""
+    mask = getattr(request, "mask", None)
+    given = {"photo": request.photo, "mask": None if is_mask_word(mask) else mask}
+    given |= {f"reference_{k}": path for k, path in enumerate(getattr(request, "reference_images", None) or (), 1)}
+    return {name: path for name, path in given.items() if isinstance(path, str)}
 
 
 class Watcher(Protocol):
@@ -73,12 +83,13 @@ def read(request: Request) -> tuple[Picture, Mask]:
     """Reads the picture and the mask, extends both, grows the mask.
 
     Raises:
-        ValueError: for files that cannot be used, or a mask that leaves nothing to do.
+        ValueError: for files that cannot be used, those of reference pictures too, or a mask that leaves nothing to do.
     """
     from paintback.images import read_picture
     from paintback.painting.sheet import prepare
 
     request.check_files()
+    shown(request)  # what cannot be read is told before a model is loaded
     with ExitStack() as opened:
         photo = opened.enter_context(files.here(str(request.photo)))
         mask: Any = request.mask
@@ -87,8 +98,23 @@ def read(request: Request) -> tuple[Picture, Mask]:
         return prepare(read_picture(photo), mask, request)
 
 
+def shown(request: Request) -> Request:
+    """The request with its reference pictures read, as a model is shown them.
+
+    Raises:
+        ValueError: for a file that cannot be used.
+    """
+    from paintback.images import read_picture
+
+    if request.reference_images is None:
+        return request
+    with ExitStack() as opened:
+        paths = [opened.enter_context(files.here(str(path))) for path in request.reference_images]
+        return request.with_(reference_images=tuple(read_picture(path) for path in paths))
+
+
 def bare(request: Request) -> Request:
-    """The request without its files and without what `read` does with them."""
+    """The request without its picture and mask, and without what `read` does with them."""
     return request.with_(photo=None, mask=None, mask_is=None, outpaint=(0, 0, 0, 0), grow=0.0)
 
 
@@ -202,11 +228,8 @@ def open_inpainter(request: A) -> tuple[Inpainter, A]:
     """
     asked: Any = request
     inpainter = load(asked)
-    paths = (getattr(asked, "photo", None), getattr(asked, "mask", None))
     hashes: dict[str, str | None] = {
-        name: digest(Path(path))
-        for name, path in zip(("photo", "mask"), paths, strict=True)
-        if path is not None and not is_mask_word(path) and Path(path).is_file()
+        name: digest(Path(path)) for name, path in inputs(asked).items() if Path(path).is_file()
     }
     return inpainter, completed(request, inpainter, {**hashes, "weights": weights_digest(asked.model)})
 
@@ -242,8 +265,8 @@ def paint(
 
     request = settled(request, inpainter)
     inpainter.set_progress_bar_config(disable=True)
-    first, count, name = int(request.seed or 0), request.samples, str(request.method)
-    plan = None if progress is None else inpainter.plan(picture, hole, request=of_seed(bare(request), first))
+    first, count, name, plain = int(request.seed or 0), request.samples, str(request.method), bare(shown(request))
+    plan = None if progress is None else inpainter.plan(picture, hole, request=of_seed(plain, first))
     done = []
     for number in range(count):
         if progress is not None:
@@ -251,7 +274,7 @@ def paint(
         output = inpainter(
             picture,
             hole,
-            request=of_seed(bare(request), first + number),
+            request=of_seed(plain, first + number),
             generator=[torch.Generator().manual_seed(first + number)],
             output_type="picture",
             callback_on_step_end=None if progress is None else lambda *_: progress.step(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from paintback.batch import files
-from paintback.batch.job import is_mask_word
+from paintback.batch.job import inputs
 
 if TYPE_CHECKING:
     from paintback.batch.tasks import Task
@@ -46,8 +46,7 @@ def identity(wanted: dict[str, Any], sha256: dict[str, str | None]) -> str:
 def inputs_of(task: Task) -> dict[str, str]:
     """A task's files by what they are."""
     assert task.request is not None
-    given = {"photo": task.request.photo, "mask": task.request.mask}
-    return {name: path for name, path in given.items() if path is not None and not is_mask_word(path)}
+    return inputs(task.request)
 
 
 def results_in(folder: Path) -> set[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paintback.batch.job import bare, load, of_seed, read, settled
+from paintback.batch.job import bare, load, of_seed, read, settled, shown
 from paintback.batch.tasks import Task
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
         inpainter, speeds = loaded[place]
         try:
             request = settled(task.request, inpainter)
-            plan = inpainter.plan(*read(request), request=of_seed(bare(request), int(request.seed or 0)))
+            plain = of_seed(bare(shown(request)), int(request.seed or 0))
+            plan = inpainter.plan(*read(request), request=plain)
         except ValueError as error:
             yield Planned(task.name, error=str(error))
             continue
-        if not speeds and (measured := inpainter.speed(plan, request.prompt)) is not None:
+        told = plain.reference_images
+        if not speeds and (measured := inpainter.speed(plan, request.prompt, reference_images=told)) is not None:
             speeds.append(measured)
         yield Planned(task.name, plan, plan.seconds(speeds[0]) if speeds else None)

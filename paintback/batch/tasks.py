@@ -112,7 +112,7 @@ def read_tasks(
                 continue
             except ValueError as problem:
                 error = str(problem)
-        spared = (data.get(key) for key in ("photo", "mask"))
+        spared = [data.get(key) for key in ("photo", "mask")] + _listed(data.get("reference_images"))
         tasks.append(Task(name, None, error, tuple(one for one in spared if isinstance(one, str) and one.strip())))
     if lonely := book.unused():
         remarks.append(f"masks without a picture: {_some(lonely, book.root)}.")
@@ -225,7 +225,9 @@ def _parquet(data: bytes) -> list[dict[str, Any]]:
         raise ValueError(f"The manifest is no Parquet file that can be read ({error}).") from None
     return [
         {
-            key: _cell(key, value) if isinstance(value, str) and KINDS.get(key) in ("fields", "sides") else value
+            key: _cell(key, value)
+            if isinstance(value, str) and KINDS.get(key) in ("fields", "sides", "files")
+            else value
             for key, value in row.items()
             if value is not None and not (isinstance(value, float) and math.isnan(value))
         }
@@ -249,7 +251,7 @@ def _cell(key: str, text: str) -> Any:
     try:
         if kind == "sides":
             return [int(part) for part in text.strip("[]").split(",")]
-        if kind == "fields":
+        if kind == "fields" or (kind == "files" and text.startswith("[")):
             return json.loads(text)
         if kind == "int":
             return int(text)
@@ -260,6 +262,17 @@ def _cell(key: str, text: str) -> Any:
     except ValueError:
         pass
     return text
+
+
+def _beside(path: Any, root: str) -> Any:
+    """A path of a manifest, seen from its folder; what is none as it is."""
+    if not isinstance(path, str) or files.is_url(path) or Path(path).is_absolute():
+        return path
+    return files.join(root, path) if files.is_url(root) else str(Path(root) / path)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def _draft(row: dict[str, Any], root: str, book: Masks, base: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -279,11 +292,10 @@ def _draft(row: dict[str, Any], root: str, book: Masks, base: dict[str, Any]) ->
         return data, f"{label}it names no photo."
     if number is not None:
         for key in ("photo", "mask"):
-            path = data.get(key)
-            if not isinstance(path, str) or is_mask_word(path) or files.is_url(path):
-                continue
-            if not Path(path).is_absolute():
-                data[key] = files.join(root, path) if files.is_url(root) else str(Path(root) / path)
+            if not is_mask_word(data.get(key)):
+                data[key] = _beside(data.get(key), root)
+        if "reference_images" in own:
+            data["reference_images"] = [_beside(path, root) for path in _listed(own["reference_images"])]
     if data.get("mask") is None:
         try:
             data["mask"] = book.of(relative(data["photo"], root))

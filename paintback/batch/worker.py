@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paintback.batch import files
-from paintback.batch.job import bare, completed, load, of_seed, read, settled, storable, weights_digest
+from paintback.batch.job import bare, completed, load, of_seed, read, settled, shown, storable, weights_digest
 from paintback.batch.ledger import asked, identity, inputs_of
 from paintback.batch.tasks import Task
 from paintback.painting.request import Request
@@ -227,7 +227,7 @@ class Painter:
         output = self.inpainter(
             [item.picture for item in rows],
             [item.hole for item in rows],
-            request=bare(rows[0].request),
+            request=bare(shown(rows[0].request)),
             generator=[torch.Generator().manual_seed(int(item.request.seed or 0)) for item in rows],
             output_type="picture",
             batch_size=group.rows,

@@ -18,7 +18,7 @@ from paintback.painting.request import Request
 __all__ = ["Order", "inpaint"]
 
 CLIPS = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v"})
-WITH_AGAIN = frozenset({"photo", "mask", "out", "again", "overwrite", "form", "quiet"})
+WITH_AGAIN = frozenset({"photo", "mask", "reference_images", "out", "again", "overwrite", "form", "quiet"})
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def inpaint(
             raise click.UsageError(f"--again takes everything from the PNG; leave out {', '.join(given)}.", ctx)
         out = out or again.with_name(f"{again.stem}-again.png")
         order = Order(out, Streams(), form, quiet, overwrite, original=again)
-        _run(_recorded(again, photo, mask), order)
+        _run(_recorded(again, photo, mask, values["reference_images"]), order)
         return
     if photo is None or (mask is None and values.get("outpaint") is None):
         raise click.UsageError("give PHOTO and MASK, or PHOTO and --outpaint.", ctx)
@@ -115,14 +115,14 @@ def _given(ctx: click.Context, name: str | None) -> bool:
 
 
 def _run(request: Request, order: Order) -> None:
-    from paintback.batch.job import hidden, is_mask_word, open_inpainter, paint, read, storable
+    from paintback.batch.job import hidden, inputs, open_inpainter, paint, read, storable
     from paintback.images import check_writable, write_picture
 
     out, samples = order.out, request.samples
     names = numbered(out, samples)
     page = out.with_name(f"{out.stem}-sheet.png")
     if not order.dry_run:
-        read_from = [request.photo, None if is_mask_word(request.mask) else request.mask, order.original]
+        read_from = [*inputs(request).values(), order.original]
         check_results([*names, page] if samples > 1 else names, read_from, overwrite=order.overwrite)
     picture, hole = read(request)
     if not order.dry_run:
@@ -166,8 +166,8 @@ def _run(request: Request, order: Order) -> None:
         emit(order.form, data, "\n".join(lines))
 
 
-def _recorded(png: Path, photo: str | None, mask: str | None) -> Request:
-    """The request in a PNG, with its files where they are now.
+def _recorded(png: Path, photo: str | None, mask: str | None, references: tuple[str, ...]) -> Request:
+    """The request in a PNG, with its files where they are now; those that are named here are taken in their place.
 
     Raises:
         ValueError: for a file that is not the one that the PNG was made with.
@@ -175,20 +175,25 @@ def _recorded(png: Path, photo: str | None, mask: str | None) -> Request:
     import torch
 
     from paintback import __version__
-    from paintback.batch.job import digest, is_mask_word
+    from paintback.batch.job import digest, inputs
     from paintback.cli.job import find_file
     from paintback.images import read_settings
     from paintback.models import find
 
     request = Request.from_settings(read_settings(png))
-    request = request.with_(photo=photo or str(find_file(str(request.photo), png)))
-    if request.mask is not None and not is_mask_word(request.mask):
-        request = request.with_(mask=mask or str(find_file(str(request.mask), png)))
+    count = len(request.reference_images or ())
+    if references and len(references) != count:
+        raise ValueError(f"{png} was made with {count} reference pictures; got {len(references)} of --reference.")
+    named = {"photo": photo, "mask": mask, **{f"reference_{k}": path for k, path in enumerate(references, 1)}}
+    found = {name: named.get(name) or str(find_file(path, png)) for name, path in inputs(request).items()}
+    shown = [found[f"reference_{k}"] for k in range(1, count + 1)]
+    own = {name: found[name] for name in ("photo", "mask") if name in found}
+    request = request.with_(**own, reference_images=shown)
     card = find(request.model)
     weights = str(card.weights) if card is not None else request.model
-    for name, path in (("photo", request.photo), ("mask", request.mask), ("weights", weights)):
+    for name, path in {**found, "weights": weights}.items():
         recorded = request.sha256.get(name)
-        if recorded and path is not None and Path(path).is_file() and digest(Path(path)) != recorded:
+        if recorded and Path(path).is_file() and digest(Path(path)) != recorded:
             raise ValueError(f"{path} is not the {name} file that {png} was made with; give that one.")
     here = {"paintback": __version__, "torch": torch.__version__}
     other = [f"{name} {version}" for name, version in request.versions.items() if here.get(name) != version]

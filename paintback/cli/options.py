@@ -130,7 +130,7 @@ def _flags(one: Option) -> list[str]:
 
 def _settings(one: Option, kind: type[Asked]) -> dict[str, Any]:
     settings: dict[str, Any] = {"cls": _Option, "default": None, "help": one.help}
-    if one.kind == "fields":
+    if one.kind in ("fields", "files"):
         return {**settings, "multiple": True, "metavar": one.metavar, "help": f"{one.help} May be repeated."}
     if one.kind == "flag":
         return settings if one.default else {**settings, "is_flag": True}
@@ -141,7 +141,7 @@ def _settings(one: Option, kind: type[Asked]) -> dict[str, Any]:
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The entries that the user gave, without the fields."""
-    return {name: value for name, value in values.items() if value is not None and name != "fields"}
+    return {name: value for name, value in values.items() if value not in (None, ()) and name != "fields"}
 
 
 def said(kind: type[A], values: Mapping[str, Any], **files: Any) -> A:

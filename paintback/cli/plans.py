@@ -30,11 +30,12 @@ def tell(inpainter: Inpainter, request: Request, picture: Picture, hole: Mask, f
         hole: likewise.
         form: of what is printed.
     """
-    from paintback.batch.job import bare, of_seed, settled
+    from paintback.batch.job import bare, of_seed, settled, shown
 
     request = settled(request, inpainter)
-    plan = inpainter.plan(picture, hole, request=of_seed(bare(request), int(request.seed or 0)))
-    speed = inpainter.speed(plan, request.prompt)
+    plain = of_seed(bare(shown(request)), int(request.seed or 0))
+    plan = inpainter.plan(picture, hole, request=plain)
+    speed = inpainter.speed(plan, request.prompt, reference_images=plain.reference_images)
     seconds = None if speed is None else request.samples * plan.seconds(speed)
     data: dict[str, Any] = {
         **plan.to_json(),

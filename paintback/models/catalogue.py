@@ -25,6 +25,8 @@ __all__ = [
     "is_pipeline",
     "read_header",
     "recommended",
+    "takes_mask",
+    "takes_references",
 ]
 
 TRAINED = "trained"  # in place of a method: the model takes the mask itself
@@ -215,20 +217,45 @@ def takes_mask(name: str) -> bool:
     Args:
         name: the folder or the Hub id.
     """
-    index: str | Path | None = Path(name) / "model_index.json"
-    if not Path(name).exists() and name.count("/") == 1:
-        try:
-            from huggingface_hub import try_to_load_from_cache
-        except ImportError:
-            return False
-        found = try_to_load_from_cache(name, "model_index.json")
-        index = found if isinstance(found, str) else None
-    if index is None or not Path(index).is_file():
+    index = _index(name)
+    if index is None:
         return False
     from paintback.models.diffusers import FAMILIES
 
-    kind = json.loads(Path(index).read_text(encoding="utf-8")).get("_class_name")
-    if FAMILIES.get(str(kind), ("",))[0] != "trained":
+    if FAMILIES.get(_class(index), ("",))[0] != "trained":
         return False
-    network = Path(index).parent / "unet" / "config.json"  # the class is also that of networks without the mask
+    network = index.parent / "unet" / "config.json"  # the class is also that of networks without the mask
     return not network.is_file() or json.loads(network.read_text(encoding="utf-8")).get("in_channels") != 4
+
+
+def takes_references(name: str) -> bool:
+    """Whether a model goes by reference pictures, or is a pipeline of which that is not known before it is loaded.
+
+    Args:
+        name: as in `recommended`.
+    """
+    index = _index(name)
+    if index is None:
+        return is_pipeline(name)
+    from paintback.models.diffusers.families import adapter_of
+
+    adapter = adapter_of(_class(index))
+    return adapter is None or "reference_images" in tuple(getattr(adapter, "keywords", ()))
+
+
+def _index(name: str) -> Path | None:
+    """The `model_index.json` of a pipeline, in its folder or already got from the Hub; None where there is none."""
+    if Path(name).exists() or name.count("/") != 1:
+        index = Path(name) / "model_index.json"
+        return index if index.is_file() else None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(name, "model_index.json")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _class(index: Path) -> str:
+    """The class of the pipeline that an index is of."""
+    return str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))

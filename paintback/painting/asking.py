@@ -22,7 +22,7 @@ __all__ = ["EVERYWHERE", "Ask", "Asked", "Option", "options", "sentence"]
 
 Group = Literal["file", "everyday", "advanced", "machine", "record"]
 Where = Literal["python", "cli", "manifest", "http"]
-Kind = Literal["text", "int", "float", "flag", "choice", "sides", "fields"]
+Kind = Literal["text", "int", "float", "flag", "choice", "sides", "fields", "files"]
 EVERYWHERE: frozenset[Where] = frozenset({"python", "cli", "manifest", "http"})
 A = TypeVar("A", bound="Asked")
 
@@ -54,7 +54,7 @@ class Option:
 
     Attributes:
         name: in the request, manifests, HTTP and settings.
-        kind: of its values; "sides" are four whole numbers, "fields" names with values.
+        kind: of its values; "sides" are four whole numbers, "fields" names with values, "files" any number of paths.
         default: where it is left out.
         nullable: whether None may be given.
         low: smallest number.
@@ -198,6 +198,8 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
 
 def _kind(inner: Any) -> Kind:
     origin = get_origin(inner) or inner
+    if origin is tuple and Ellipsis in get_args(inner):
+        return "files"
     kinds: dict[Any, Kind] = {
         int: "int",
         float: "float",
@@ -228,6 +230,7 @@ EXPECTED = {
     "flag": "true or false",
     "sides": "a list",
     "fields": "an object",
+    "files": "a list",
 }
 
 
@@ -267,6 +270,8 @@ def sentence(error: ValidationError, kind: type[Asked], *, python: bool = False)
         return f"{name} is empty; give a value or leave it out."
     if what == "string_too_long":
         return f"{name} takes at most {limits['max_length']} characters; got {len(str(value))}."
+    if what == "too_long":
+        return f"{name} takes at most {limits['max_length']}; got {len(value)}."
     if option.kind == "sides" and isinstance(value, list | tuple):
         return f"{name} takes 4 values; got {len(value)}."
     expected = EXPECTED.get(option.kind, "a text")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_serializer, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from paintback.painting.asking import Ask, Asked, Option, options, sentence
@@ -37,6 +37,7 @@ __all__ = [
 
 ALPHA = "alpha"  # in place of a mask: the picture's transparency
 LARGEST_SEED = 2**63 - 1
+MOST_SHOWN = 16  # reference pictures of a request
 NUMBERS = r"^[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*$"
 GRIDS = r"^(model|uniform|karras|log_snr|[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*)$"
 MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
@@ -264,6 +265,14 @@ class Request(Asked):
         Ask("advanced"),
     ] = 1.0
     guidance: Guidance = None
+    reference_images: Annotated[
+        tuple[Annotated[Any, WithJsonSchema({"type": "string", "minLength": 1})], ...] | None,
+        Field(
+            max_length=MOST_SHOWN,
+            description="A picture to go by, or several, for models that learnt to; often the one that is painted in.",
+        ),
+        Ask("advanced", flag="--reference", metavar="FILE"),
+    ] = None
     true_cfg_scale: Annotated[
         float | None,
         Field(
@@ -354,7 +363,6 @@ class Request(Asked):
     attention_kwargs: Told = None
     ip_adapter_image: Told = None
     ip_adapter_image_embeds: Told = None
-    reference_images: Told = None
     control_image: Told = None
     controlnet_conditioning_scale: Told = None
     control_guidance_start: Told = None
@@ -375,6 +383,27 @@ class Request(Asked):
         if isinstance(value, list | tuple) and value and all(isinstance(one, int | float) for one in value):
             return ",".join(repr(one) for one in value)
         return value
+
+    @field_validator("reference_images", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """One picture as a list of one, which only Python may give as something else than its path."""
+        pictures = value if isinstance(value, tuple) else (value,)
+        if value is None or not pictures:
+            return None
+        wrong = [
+            one
+            for one in pictures
+            if one is None or isinstance(one, int | float | dict) or (isinstance(one, str) and not one)
+        ]
+        if wrong:
+            raise ValueError(f"reference_images must be pictures or their paths; got {wrong[0]!r}.")
+        return pictures
+
+    @field_serializer("reference_images", when_used="json")
+    def _paths(self, value: tuple[Any, ...] | None) -> list[str] | None:
+        """The paths, where all are; other pictures live in Python alone."""
+        return list(value) if value and all(isinstance(one, str) for one in value) else None
 
     @property
     def listed(self) -> int | None:

@@ -397,12 +397,13 @@ class Inpainter:
             self.model.release()
         return batch.plan
 
-    def speed(self, plan: Plan, prompt: str | None = None) -> Speed | None:
+    def speed(self, plan: Plan, prompt: str | None = None, reference_images: Any = None) -> Speed | None:
         """Times a few evaluations of the sizes in a plan, for `plan.seconds`; None for a model that takes the mask."""
+        told = Told(prompt, embeddings={} if reference_images is None else {"reference_images": reference_images})
         if self.model.sampler.method == TRAINED:
             return None
         try:
-            return measure_speed(self.model, lambda size: self.model.denoiser_at(size, Told(prompt)), plan)
+            return measure_speed(self.model, lambda size: self.model.denoiser_at(size, told), plan)
         finally:
             self.model.release()
 

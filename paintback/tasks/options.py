@@ -46,6 +46,7 @@ WORDS = (
     "clip_skip",
     "max_sequence_length",
     "guidance_rescale",
+    "reference_images",
 )
 HANDED = tuple(one.name for one in options(Request) if one.group == "record" and "python" in one.where)
 EMBEDDINGS = WORDS + HANDED
@@ -121,6 +122,8 @@ class Options(TypedDict, total=False):
         max_sequence_length: tokens of a prompt.
         guidance_rescale: share of the guided output that is scaled to the deviation without guidance, for Stable
             Diffusion and SDXL.
+        reference_images: a picture to go by, or several, of FLUX.1 Kontext, FLUX.2 and Qwen-Image-Edit; often the one
+            that is painted in. Each is whatever a picture may be; settings hold them where all are paths.
         prompt_embeds: in place of the text, as the model's pipeline makes it.
         negative_prompt_embeds: likewise.
         pooled_prompt_embeds: likewise.
@@ -139,8 +142,6 @@ class Options(TypedDict, total=False):
         ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
             Stable Diffusion, SDXL, SD 3 and FLUX.1.
         ip_adapter_image_embeds: in place of it, as the pipeline makes them; the negative ones first under guidance.
-        reference_images: a picture to go by, or several, of FLUX.1 Kontext, FLUX.2 and Qwen-Image-Edit; often the one
-            that is painted in.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
             one of the ControlNet classes of Stable Diffusion, SDXL, SD 3, FLUX.1, Qwen-Image or Z-Image. Without it the
             ControlNet is not asked.
@@ -196,6 +197,7 @@ class Options(TypedDict, total=False):
     clip_skip: int | None
     max_sequence_length: int | None
     guidance_rescale: float | None
+    reference_images: Any
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
     pooled_prompt_embeds: Tensor | None
@@ -213,7 +215,6 @@ class Options(TypedDict, total=False):
     attention_kwargs: Mapping[str, Any] | None
     ip_adapter_image: Any
     ip_adapter_image_embeds: Tensor | Sequence[Tensor] | None
-    reference_images: Any
     control_image: Any
     controlnet_conditioning_scale: float | Sequence[float] | None
     control_guidance_start: float | Sequence[float] | None
@@ -361,7 +362,8 @@ def to_settings(model: Model, request: Request, *, clips: bool = False) -> dict[
     """
     names = {name: own for name, own in keywords(clips=clips).items() if own not in HANDED}
     values = {name: getattr(request, own) for name, own in names.items()}
-    return {"model": model.name, **values, "outpaint": list(request.outpaint)}
+    plain = request.model_dump(mode="json", include={"outpaint", "reference_images"})
+    return {"model": model.name, **values, **plain}
 
 
 def per_picture(name: str, value: str | int | Sequence[str] | None, count: int) -> list[str | None]:

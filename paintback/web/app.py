@@ -432,7 +432,7 @@ class _Api:
             raise HTTPException(422, sentence(error, JobRequest)) from None
         except ValueError as error:
             raise HTTPException(422, f"The job is not JSON ({error}); send an object with photo and mask.") from None
-        for picture in (job.photo, None if job.mask == ALPHA else job.mask):
+        for picture in (job.photo, None if job.mask == ALPHA else job.mask, *(job.reference_images or ())):
             if picture is not None:
                 self._row(picture)
         return job
@@ -474,6 +474,8 @@ class _Api:
             )
         if job.step_distilled is not None and "step_distilled" in model.without:
             raise ValueError(f"The model {model.name!r} is none whose steps are asked about; leave step_distilled out.")
+        if job.reference_images and "reference_images" in model.without:
+            raise ValueError(f"The model {model.name!r} goes by no reference pictures; leave reference_images out.")
         own = recommended(self.config.models[model.name].source, job.step_distilled)
         name = job.method or own.method
         if model.trained != (name == TRAINED):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
-from paintback.painting.request import Ask, Asked, Request
+from paintback.painting.request import MOST_SHOWN, Ask, Asked, Request
 from paintback.painting.request import options as asked
 from paintback.web.config import Config, Offer
 from paintback.web.store import State
@@ -34,8 +34,8 @@ class Problem(BaseModel):
 class _Posted(Asked):
     """What a client may ask for: a request, with ids of pictures in place of paths.
 
-    What a PNG carries may be sent as it is once `photo` and `mask` are ids: entries of other entry points, such as the
-    device, are the server's own and are not looked at.
+    What a PNG carries may be sent as it is once `photo`, `mask` and `reference_images` are ids: entries of other entry
+    points, such as the device, are the server's own and are not looked at.
     """
 
     @model_validator(mode="before")
@@ -70,6 +70,10 @@ else:
             "mask": (
                 Annotated[Id | Literal["alpha"] | None, Ask("file")],
                 Field(None, description='Id of the mask (white = repaint), or "alpha".'),
+            ),
+            "reference_images": (
+                Annotated[tuple[Id, ...] | None, Ask("advanced")],
+                Field(None, max_length=MOST_SHOWN, description="Ids of pictures to go by, for models that learnt to."),
             ),
         },
     )
@@ -147,7 +151,7 @@ class EntryView(BaseModel):
     """An entry of a job, as `Request` says it: what the page makes its form of."""
 
     name: str
-    kind: Literal["text", "int", "float", "flag", "choice", "sides", "fields"]
+    kind: Literal["text", "int", "float", "flag", "choice", "sides", "fields", "files"]
     default: Any
     nullable: bool
     low: float | None
@@ -273,15 +277,16 @@ def entries() -> list[EntryView]:
 
 def _without(offer: Offer) -> tuple[str, ...]:
     """Entries that a model is known to take none of, before it is loaded."""
-    from paintback.models.catalogue import find, is_pipeline
+    from paintback.models.catalogue import find, is_pipeline, takes_references
 
     text = () if offer.takes_text else ("prompt", "negative_prompt", "guidance", "true_cfg_scale")
     if offer.trained:
-        return (*text, "method", "fields", "latent_mask", "leaky_encoding", "step_distilled")
+        return (*text, "method", "fields", "latent_mask", "leaky_encoding", "step_distilled", "reference_images")
     pixels = (
         ("height", "width", "latent_mask", "leaky_encoding", "match_colour") if find(offer.source) is not None else ()
     )
-    few = () if is_pipeline(offer.source) else ("step_distilled",)
+    few: tuple[str, ...] = () if is_pipeline(offer.source) else ("step_distilled",)
+    few += () if takes_references(offer.source) else ("reference_images",)
     return (*text, *pixels, *(("true_cfg_scale",) if pixels and not text else ()), *few)
 
 

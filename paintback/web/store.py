@@ -557,7 +557,8 @@ def _lock(path: Path) -> int:
 
 
 def _pictures_of(request: dict[str, Any]) -> list[str]:
-    return [picture for picture in (request["photo"], request.get("mask")) if picture not in (None, "alpha")]
+    named = (request["photo"], request.get("mask"), *(request.get("reference_images") or ()))
+    return [picture for picture in named if picture not in (None, "alpha")]
 
 
 def _sha256(path: Path) -> str:

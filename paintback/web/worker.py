@@ -71,7 +71,8 @@ def wish(store: Store, request: dict[str, Any], config: Config) -> Request:
     if request["model"] not in config.models:
         raise ValueError(f"The model {request['model']!r} is not offered any more; choose another one.")
     known = {name: value for name, value in request.items() if name in Request.model_fields and name not in OTHERS}
-    files = {"photo": path(request["photo"]), "mask": mask if mask in (None, ALPHA) else path(mask)}
+    files: dict[str, Any] = {"photo": path(request["photo"]), "mask": mask if mask in (None, ALPHA) else path(mask)}
+    files["reference_images"] = [path(one) for one in request.get("reference_images") or ()]
     return Request.parse({**known, **files})
 
 
@@ -85,12 +86,13 @@ def read(request: Request, reader: Callable[[str], Picture] | None = None) -> tu
     Raises:
         ValueError: for files that cannot be used, or a mask that leaves nothing to do.
     """
+    from paintback.batch.job import bare, shown
     from paintback.images import read_picture
     from paintback.painting.sheet import prepare
 
     request.check_files()
     picture, hole = prepare((reader or read_picture)(str(request.photo)), request.mask, request)
-    return picture, hole, request.with_(photo=None, mask=None, mask_is=None, outpaint=(0, 0, 0, 0), grow=0.0)
+    return picture, hole, bare(shown(request))
 
 
 class Worker(threading.Thread):
@@ -339,7 +341,9 @@ class Worker(threading.Thread):
         from paintback import __version__
         from paintback.batch.job import weights_digest
 
-        given = {name: self._about(asked[name]).get("sha256") for name in ("photo", "mask")}
+        shown = {f"reference_{k}": one for k, one in enumerate(asked.get("reference_images") or (), 1)}
+        files = {"photo": asked["photo"], "mask": asked["mask"], **shown}
+        given = {name: self._about(picture).get("sha256") for name, picture in files.items()}
         given["weights"] = weights_digest(self.config.models[request.model].source)
         return request.with_(
             device=str(inpainter.model.device),
@@ -425,13 +429,14 @@ class Worker(threading.Thread):
 
         made = output.images[0]
         photo = Path(self._about(asked["photo"]).get("name", "picture.png"))
-        mask = asked["mask"]
+        mask, shown = asked["mask"], asked.get("reference_images") or []
         settings = {
             **request.to_settings(),
             "steps": output.settings["num_inference_steps"],
             "photo": photo.name,
             "mask": mask if mask in (None, ALPHA) else self._about(mask).get("name", "mask.png"),
-            "web": {"photo": asked["photo"], "mask": mask},
+            "reference_images": [self._about(one).get("name", "reference.png") for one in shown] or None,
+            "web": {"photo": asked["photo"], "mask": mask, **({"reference_images": shown} if shown else {})},
         }
         name = f"{_short(photo.stem)}-{request.method}-{request.seed}.png"
         data = encode(made, Path("result.png"), settings)

@@ -14,7 +14,7 @@ from paintback.models.distilled import is_step_distilled, sampler_of
 if TYPE_CHECKING:
     from paintback.models.base import Model
 
-__all__ = ["FAMILIES", "REFUSED", "SIBLINGS", "from_pipe"]
+__all__ = ["FAMILIES", "REFUSED", "SIBLINGS", "adapter_of", "from_pipe"]
 
 # class of the pipeline: module and class of its adapter
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -130,6 +130,11 @@ def rebuilt(pipe: Any, kind: type[Any]) -> Any:
         if hasattr(pipe, entry):
             setattr(made, entry, getattr(pipe, entry))
     return made
+
+
+def adapter_of(kind: str) -> Any:
+    """The adapter of a pipeline's class, by its name and that of its text-to-image class, or None."""
+    return _adapter(kind) or _adapter(sibling(kind))
 
 
 def _adapter(kind: str) -> Any:

@@ -4,7 +4,7 @@ import { $, capital, make } from "./dom.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 // Entries of a job that the page has controls of its own for, and those that everybody sees; the rest are Advanced.
-const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint"];
+const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint", "reference_images"];
 const EVERYDAY = ["prompt", "negative_prompt", "quality", "samples"];
 const LABELS = { negative_prompt: "Not wanted", grow: "Grow the mask", blur: "Blend the seam", mask_is: "An uploaded mask is", guidance: "Guidance", true_cfg_scale: "True guidance", step_distilled: "Made for a few steps" };
 /** The id of an entry's control, which no element of the page itself has, whatever the entry is called. */

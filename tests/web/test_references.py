@@ -1,0 +1,47 @@
+"""Pictures to go by, over HTTP: by the ids of pictures that were sent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paintback.images import read_settings
+from paintback.web.config import offers
+from tests.models import tiny_pipelines as tiny
+from tests.web.sites import png
+from tests.web.test_api import NOBODY, pixels
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_job_names_pictures_to_go_by(open_site, tmp_path, tmp_path_factory) -> None:
+    folders = {name: str(tiny.folder(name, tmp_path_factory)) for name in ("flux2_klein", "sd15")}
+    site = open_site(models=offers(folders))
+    without = {model["name"]: model["without"] for model in site.http.get("/api/options").json()["models"]}
+    assert {name for name in without if "reference_images" not in without[name]} == {"flux2_klein"}
+    shown = [
+        site.send(png(np.random.default_rng(k).integers(0, 256, (64, 80, 3), dtype=np.uint8)), f"{k}.png").json()["id"]
+        for k in range(2)
+    ]
+    wish = {**site.pictures(), "model": "flux2_klein", "method": "replacement", "steps": 2, "seed": 3, "prompt": "a"}
+    made = []
+    for given in (shown, shown[:1], None):
+        job = site.wait(site.ask(**wish, height=32, width=32, reference_images=given)["id"])
+        assert job["state"] == "done", job["error"]
+        assert job["request"]["reference_images"] == given
+        made.append(site.http.get(f"/api/pictures/{job['outputs'][0]['picture']}").content)
+    assert len({pixels(one).tobytes() for one in made}) == 3
+    (tmp_path / "made.png").write_bytes(made[0])
+    kept = read_settings(tmp_path / "made.png")
+    assert kept["reference_images"] == ["0.png", "1.png"] and kept["web"]["reference_images"] == shown
+    assert {"reference_1", "reference_2"} < kept["sha256"].keys()
+
+    for change, status, words in (
+        ({"reference_images": [NOBODY]}, 404, "no picture of that id"),
+        ({"reference_images": ["https://example.org/a.png"]}, 422, "reference_images"),
+        ({"reference_images": ["../../a.png"]}, 422, "reference_images"),
+        ({"reference_images": shown[0]}, 422, "reference_images must be a list"),
+        ({"reference_images": shown, "model": "photo", "prompt": None}, 409, "goes by no reference pictures"),
+        ({"reference_images": shown, "model": "sd15"}, 409, "goes by no reference pictures"),
+    ):
+        answer = site.http.post("/api/jobs", json={**wish, **change})
+        assert answer.status_code == status and words in answer.json()["detail"], answer.text
