@@ -34,6 +34,7 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_command_line_manifests_and_python_show_a_model_the_same(call, photo, mask, shown, folder, tmp_path):
     out, plain = tmp_path / "out.png", tmp_path / "plain.png"

@@ -12,6 +12,7 @@ from tests.web.sites import png
 from tests.web.test_api import NOBODY, pixels
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_job_names_pictures_to_go_by(open_site, tmp_path, tmp_path_factory) -> None:
     folders = {name: str(tiny.folder(name, tmp_path_factory)) for name in ("flux2_klein", "sd15")}
@@ -34,14 +35,22 @@ def test_a_job_names_pictures_to_go_by(open_site, tmp_path, tmp_path_factory) ->
     kept = read_settings(tmp_path / "made.png")
     assert kept["reference_images"] == ["0.png", "1.png"] and kept["web"]["reference_images"] == shown
     assert {"reference_1", "reference_2"} < kept["sha256"].keys()
-
-    for change, status, words in (
-        ({"reference_images": [NOBODY]}, 404, "no picture of that id"),
-        ({"reference_images": ["https://example.org/a.png"]}, 422, "reference_images"),
-        ({"reference_images": ["../../a.png"]}, 422, "reference_images"),
-        ({"reference_images": shown[0]}, 422, "reference_images must be a list"),
-        ({"reference_images": shown, "model": "photo", "prompt": None}, 409, "goes by no reference pictures"),
-        ({"reference_images": shown, "model": "sd15"}, 409, "goes by no reference pictures"),
-    ):
+    for model in ("photo", "sd15"):
+        change = {"reference_images": shown, "model": model, "prompt": None}
         answer = site.http.post("/api/jobs", json={**wish, **change})
+        assert answer.status_code == 409 and "goes by no reference pictures" in answer.json()["detail"], answer.text
+    answer = site.http.post("/api/jobs", json={**wish, "reference_images": [NOBODY]})
+    assert answer.status_code == 404 and "no picture of that id" in answer.json()["detail"], answer.text
+
+
+def test_what_names_no_pictures_of_the_server_is_refused(open_site) -> None:
+    site = open_site()
+    wish = {**site.pictures(), "model": "photo", "steps": 1}
+    for given, status, words in (
+        (["https://example.org/a.png"], 422, "reference_images"),
+        (["../../a.png"], 422, "reference_images"),
+        (wish["photo"], 422, "reference_images must be a list"),
+        ([wish["photo"]], 409, "goes by no reference pictures"),
+    ):
+        answer = site.http.post("/api/jobs", json={**wish, "reference_images": given})
         assert answer.status_code == status and words in answer.json()["detail"], answer.text
