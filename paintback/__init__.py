@@ -23,6 +23,7 @@ __all__ = [
     "denoiser",
     "images",
     "inpaint",
+    "inpaint_audio",
     "inpaint_video",
     "layers",
     "methods",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from paintback.observation import Observation
     from paintback.painting.layout import Policy
     from paintback.painting.request import Request
+    from paintback.tasks.audio import inpaint_audio
     from paintback.tasks.checking import check
     from paintback.tasks.inpaint import Inpainter
     from paintback.tasks.layers import layers
@@ -60,6 +62,7 @@ _HOMES = {
     "Request": "paintback.painting.request",
     "check": "paintback.tasks.checking",
     "inpaint": "paintback.tasks.oneshot",
+    "inpaint_audio": "paintback.tasks.audio",
     "inpaint_video": "paintback.tasks.video",
     "layers": "paintback.tasks.layers",
     "register": "paintback.tasks.register",

@@ -50,6 +50,7 @@ class _Main(_LazyGroup):
         "inpaint": ("paintback.cli.inpaint", "inpaint", "Paint back the masked part of a picture."),
         "batch": ("paintback.cli.batch", "batch", "Paint back many pictures, here or on a cluster."),
         "mask": ("paintback.cli.mask", "mask", "Find dust, scratches, print, a colour or an object."),
+        "audio": ("paintback.cli.audio", "audio", "Paint back missing seconds of a sound."),
         "superres": ("paintback.cli.superres", "superres", "Enlarge a picture 2 to 8 times."),
         "layers": ("paintback.cli.layers", "layers", "Take a picture apart into two layers and a mask."),
         "serve": ("paintback.cli.serve", "serve", "Serve the page for the browser, and the HTTP API."),

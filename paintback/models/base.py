@@ -13,6 +13,7 @@ from paintback.models.catalogue import TRAINED, Sampler
 
 if TYPE_CHECKING:
     from paintback.models.latent import LatentModel
+    from paintback.models.sound import SoundModel
     from paintback.models.trained import TrainedModel
 
 __all__ = ["Kinds", "Model", "Told"]
@@ -165,6 +166,17 @@ class Model:
         raise ValueError(
             f"The model {self.name!r} paints pictures, not clips; give a model of clips, such as the folder of a "
             "WanPipeline."
+        )
+
+    def as_sound(self) -> SoundModel:
+        """This model as one of sounds.
+
+        Raises:
+            ValueError: for a model of pictures or clips.
+        """
+        raise ValueError(
+            f"The model {self.name!r} paints no sounds; give a model of sounds, such as the folder of a "
+            "StableAudioPipeline."
         )
 
     def to_model(self, picture: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ OWN = (
     ("z-image-turbo", 8),
     ("krea-2-turbo", 8),
     ("lcm", 8),
+    ("acestep", 8),
 )  # steps that their makers recommend, where they are not STEPS
 SCHEDULERS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
 
@@ -45,7 +46,7 @@ def is_step_distilled(name: str, pipe: Any = None) -> bool:
     names = [_own(name), *_adapters(pipe)]
     if any(WORDS.search(one) and not BASE.search(one) for one in names):
         return True
-    if type(getattr(pipe, "scheduler", None)).__name__ in SCHEDULERS:
+    if type(getattr(pipe, "scheduler", None)).__name__ in SCHEDULERS or getattr(pipe, "is_turbo", False):
         return True
     config = getattr(getattr(pipe, "unet", None), "config", None)
     return getattr(config, "time_cond_proj_dim", None) is not None

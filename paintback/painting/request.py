@@ -26,6 +26,7 @@ __all__ = [
     "QUALITIES",
     "Ask",
     "Asked",
+    "AudioRequest",
     "LayersRequest",
     "Option",
     "Quality",
@@ -38,6 +39,8 @@ __all__ = [
 ALPHA = "alpha"  # in place of a mask: the picture's transparency
 LARGEST_SEED = 2**63 - 1
 MOST_SHOWN = 16  # reference pictures of a request
+SECONDS = r"[0-9.][0-9.eE+-]*:[0-9.][0-9.eE+-]*"
+HOLES = rf"^{SECONDS}(,{SECONDS})*$"
 NUMBERS = r"^[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*$"
 GRIDS = r"^(model|uniform|karras|log_snr|[0-9][0-9.eE+-]*(,[0-9][0-9.eE+-]*)*)$"
 MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
@@ -479,6 +482,59 @@ class LayersRequest(Asked):
     seed: Seed = 0
     fields: Fields = {}  # noqa: RUF012
     steps: Steps = 20
+    guidance: Guidance = None
+    device: Device = None
+    dtype: Dtype = None
+    offload: Offloading = None
+    step_distilled: Distilled = None
+    threads: Threads = None
+    sha256: Hashes = {}  # noqa: RUF012
+    versions: Versions = {}  # noqa: RUF012
+
+
+class AudioRequest(Asked):
+    """One sound with missing seconds: what `paintback audio` takes, and the settings in its JSON."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["sound", "hole", "model"]})
+
+    sound: Annotated[str | None, Field(min_length=1, description="Path of the WAV file."), Ask("file")] = None
+    hole: Annotated[
+        str | None,
+        Field(max_length=100_000, pattern=HOLES, description="START:END in seconds, with commas between several."),
+        Ask("file"),
+    ] = None
+    model: Annotated[
+        str | None,
+        Field(min_length=1, max_length=4096, description="A pipeline of sounds: its folder or Hub id."),
+        Ask("everyday", where=frozenset({"cli"})),
+    ] = None
+    prompt: Text = None
+    negative_prompt: NegativeText = None
+    samples: Annotated[
+        int,
+        Field(ge=1, le=10_000, description="How many answers, each with a seed of its own."),
+        Ask("everyday", where=frozenset({"cli"})),
+    ] = 1
+    seed: Seed = 0
+    fade: Annotated[
+        float,
+        Field(ge=0, le=10_000, description="Milliseconds inside the hole over which its ends are joined."),
+        Ask("everyday"),
+    ] = 10.0
+    lyrics: Annotated[str | None, Field(max_length=100_000, description="Of the song, for ACE-Step."), Ask()] = None
+    vocal_language: Annotated[
+        str | None, Field(max_length=100, description="Of the lyrics, such as en; likewise."), Ask()
+    ] = None
+    bpm: Annotated[int | None, Field(ge=1, le=1000, description="Beats a minute; likewise."), Ask()] = None
+    keyscale: Annotated[str | None, Field(max_length=100, description='Such as "C major"; likewise.'), Ask()] = None
+    timesignature: Annotated[str | None, Field(max_length=100, description="Such as 4; likewise."), Ask()] = None
+    method: Annotated[
+        str | None,
+        Field(min_length=1, max_length=100, description="A name from `paintback methods`; none for the model's own."),
+        Ask("advanced"),
+    ] = None
+    fields: Fields = {}  # noqa: RUF012
+    steps: Steps = None
     guidance: Guidance = None
     device: Device = None
     dtype: Dtype = None

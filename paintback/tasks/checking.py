@@ -27,6 +27,7 @@ from paintback.images.picture import Picture
 from paintback.methods.base import Method, Run
 from paintback.methods.replacement import Replacement
 from paintback.models.base import Model, Told
+from paintback.models.sound import SoundModel
 from paintback.observation import Observation
 from paintback.resources import PeakMemory
 from paintback.tasks.checks import check_gradients
@@ -160,6 +161,8 @@ def check(
         ValueError: for a model that cannot be loaded.
     """
     own = _open(model, device, torch_dtype, offload)
+    if isinstance(own.model, SoundModel):
+        raise ValueError(f"{own.model.name!r} paints sounds, and check compares pictures; see pb.inpaint_audio.")
     own.set_progress_bar_config(disable=True)
     report = Report(_about(own.model))
     text = prompt if reads_text(own.model) else None

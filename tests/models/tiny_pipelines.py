@@ -79,8 +79,9 @@ PROCESSORS = {  # what of a folder needs torchvision, and is given by `load`
 FRAMES = {"ltx": 9}  # of a clip of two latent cells in time; 5 where no other is said
 TRAINED = ("sd15_inpaint", "sdxl_inpaint", "flux_fill", "sd3_controlnet_inpaint")
 NAMES = UNCONDITIONAL + TEXT_TO_IMAGE + VIDEO + TRAINED
+SOUND = ("stable_audio", "ace_step")  # not in NAMES: they have no pictures; 800 samples a second, 32 a cell
 
-LOADING: dict[str, dict[str, Any]] = {name: {} for name in NAMES}
+LOADING: dict[str, dict[str, Any]] = {name: {} for name in NAMES + SOUND}
 LOADING["sd3_no_t5"] = {"text_encoder_3": None, "tokenizer_3": None}
 
 PICTURE_STD = 0.4  # of decoded pictures
@@ -243,6 +244,12 @@ def _draw(module: nn.Module, name: str, parameter: Tensor) -> Tensor:
         return noise
     if "pad_token" in name:
         return noise
+    if type(module).__name__.endswith(("FourierProjection", "PositionalEmbedding")):
+        return noise
+    if name in ("alpha", "beta"):  # of Oobleck's snakes
+        return 0.1 * noise
+    if name == "weight_g":  # lengths of weights
+        return 1 + 0.1 * noise
     if name == "timestep_scale_multiplier":  # of LTX's decoder
         return torch.tensor(1000.0)
     if parameter.ndim < 2:
@@ -1364,6 +1371,99 @@ def _hunyuan_video() -> Any:
     )
 
 
+def _oobleck(channels: int = 8) -> Any:
+    """A VAE of sounds, whose latents have a deviation near one and sounds one near 0.3."""
+    from diffusers import AutoencoderOobleck
+
+    vae = AutoencoderOobleck(
+        encoder_hidden_size=2 * channels,
+        downsampling_ratios=[2, 4, 4],
+        channel_multiples=[1, 2, 4],
+        decoder_channels=2 * channels,
+        decoder_input_channels=channels,
+        audio_channels=2,
+        sampling_rate=800,
+    )
+    randomize(vae)
+    with torch.no_grad():
+        latents = vae.encode(0.3 * torch.randn(1, 2, 2048)).latent_dist
+        scale = latents.mean.std((0, 2)).reshape(-1, 1, 1)
+        vae.encoder.conv2.weight_g[:channels] /= scale
+        vae.encoder.conv2.bias[:channels] /= scale.flatten()
+        vae.encoder.conv2.weight_g[channels:] *= 0.1
+        vae.encoder.conv2.bias[channels:] = LOG_VARIANCE
+        vae.decoder.conv2.weight_g *= 0.3 / vae.decode(torch.randn(1, channels, 64)).sample.std()
+    return vae
+
+
+def _stable_audio() -> Any:
+    from diffusers import CosineDPMSolverMultistepScheduler, StableAudioDiTModel, StableAudioPipeline
+    from diffusers.pipelines.stable_audio import StableAudioProjectionModel
+
+    transformer = StableAudioDiTModel(
+        sample_size=64,
+        in_channels=8,
+        out_channels=8,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_key_value_attention_heads=2,
+        cross_attention_dim=32,
+        cross_attention_input_dim=32,
+        global_states_input_dim=64,
+        time_proj_dim=32,
+    )
+    tokenizer = _t5_tokenizer()
+    tokenizer.model_max_length = 32
+    return StableAudioPipeline(
+        vae=_oobleck(),
+        text_encoder=_t5(32),
+        projection_model=randomize(StableAudioProjectionModel(32, 32, 0, 512)),
+        tokenizer=tokenizer,
+        transformer=randomize(transformer, gain=1.5),
+        scheduler=CosineDPMSolverMultistepScheduler(solver_order=1),
+    )
+
+
+def _ace_step(*, turbo: bool = False) -> Any:
+    from diffusers import (
+        AceStepConditionEncoder,
+        AceStepPipeline,
+        AceStepTransformer1DModel,
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 16}
+    transformer = AceStepTransformer1DModel(
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        in_channels=24,
+        audio_acoustic_hidden_dim=8,
+        is_turbo=turbo,
+        **heads,
+    )
+    encoder = AceStepConditionEncoder(
+        hidden_size=64,
+        intermediate_size=64,
+        text_hidden_dim=32,
+        timbre_hidden_dim=8,
+        num_lyric_encoder_hidden_layers=1,
+        num_timbre_encoder_hidden_layers=1,
+        **heads,
+    )
+    encoder.silence_latent.copy_(torch.randn(encoder.silence_latent.shape))
+    tokenizer = _qwen_tokenizer()
+    return AceStepPipeline(
+        vae=_oobleck(),
+        text_encoder=_qwen3(causal=False, layers=2),
+        tokenizer=tokenizer,
+        transformer=randomize(transformer, gain=1.5),
+        condition_encoder=randomize(encoder),
+        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
+    )
+
+
 # Beside a pipeline --------------------------------------------------------------------------------------------------
 
 
@@ -1527,6 +1627,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "wan": _wan,
     "wan22": _wan22,
     "wan22_ti2v": _wan22_ti2v,
+    "stable_audio": _stable_audio,
+    "ace_step": _ace_step,
     "sd15_inpaint": _sd15_inpaint,
     "sdxl_inpaint": _sdxl_inpaint,
     "flux_fill": _flux_fill,

@@ -23,6 +23,7 @@ from paintback.models.diffusers.refusals import check_told, check_widths
 from paintback.models.diffusers.schedulers import (
     clock,
     copy_scheduler,
+    edm_clock,
     is_edm,
     is_flow,
     parametrisation_of,
@@ -30,7 +31,7 @@ from paintback.models.diffusers.schedulers import (
 )
 from paintback.models.diffusers.shown import PROMPTS, image_prompts
 from paintback.models.latent import LatentCodec, LatentModel
-from paintback.schedules import VP, Schedule, Time, from_scheduler
+from paintback.schedules import EDM, VP, Schedule, Time, from_scheduler
 
 __all__ = [
     "Condition",
@@ -243,6 +244,8 @@ class PipelineModel(LatentModel, OfPipe):
     def timestep(self, t: float) -> float:
         if isinstance(self.schedule, VP):
             return t * self.schedule.num_train_timesteps - 1
+        if isinstance(self.schedule, EDM):
+            return edm_clock(self.pipe.scheduler, self.schedule.at(t).sigma)
         return float(clock(self.pipe.scheduler, self.schedule.at(t)))
 
     def as_latents(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = ["FAMILIES", "REFUSED", "SIBLINGS", "adapter_of", "from_pipe"]
 
 # class of the pipeline: module and class of its adapter
 FAMILIES: dict[str, tuple[str, str]] = {
+    "AceStepPipeline": ("ace_step", "AceStep"),
     "AuraFlowPipeline": ("aura_flow", "AuraFlow"),
     "ChromaPipeline": ("chroma", "Chroma"),
     "DDIMPipeline": ("pixel", "PixelPipeline"),
@@ -41,6 +42,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "QwenImageEditPlusPipeline": ("qwen_image", "QwenImageEditPlus"),
     "QwenImagePipeline": ("qwen_image", "QwenImage"),
     "SanaPipeline": ("sana", "Sana"),
+    "StableAudioPipeline": ("stable_audio", "StableAudio"),
     "StableDiffusion3Pipeline": ("sd3", "StableDiffusion3"),
     "StableDiffusion3ControlNetInpaintingPipeline": ("trained", "StableDiffusion3Inpaint"),
     "StableDiffusionInpaintPipeline": ("trained", "StableDiffusionInpaint"),
@@ -63,6 +65,8 @@ REFUSED = {
     "Kandinsky5I2VPipeline": "it starts from a picture; Kandinsky5T2VPipeline has one",
     "LTX2Pipeline": "it paints sound together with the picture, and a mask says nothing of sound",
     "LTXConditionPipeline": "LTX-Video 0.9.5 and later have other times and positions than LTXPipeline, which has one",
+    "StableAudio3InpaintPipeline": "it is trained for masks of its own; StableAudioPipeline has one",
+    "StableAudio3Pipeline": "Stable Audio 3 has another network and VAE than Stable Audio Open; StableAudioPipeline has one",
     "StableDiffusionXLControlNetUnionPipeline": (
         "its ControlNet is of several kinds; StableDiffusionXLControlNetPipeline, with ControlNets of one, has one"
     ),

@@ -66,7 +66,7 @@ def load_pipeline(
         pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), dtype=kind, **options)
     except Unfit:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # of a package that a part of it needs, too
         reason = _first_sentence(error)
         if not folder.exists():
             reason = "no folder, not in the Hub's cache, not fetched; check the name, the network and HF_HUB_OFFLINE."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,18 @@ from torch import Tensor
 from paintback.denoiser import Parametrisation
 from paintback.schedules import EDM, VP, Flow, Schedule, Time
 
-__all__ = ["Given", "clock", "copy_scheduler", "is_edm", "is_flow", "parametrisation_of", "schedule_of"]
+__all__ = [
+    "Given",
+    "clock",
+    "copy_scheduler",
+    "edm_clock",
+    "edm_input",
+    "edm_picture",
+    "is_edm",
+    "is_flow",
+    "parametrisation_of",
+    "schedule_of",
+]
 
 
 def is_flow(scheduler: Any) -> bool:
@@ -26,7 +38,25 @@ def is_flow(scheduler: Any) -> bool:
 
 def is_edm(scheduler: Any) -> bool:
     """Whether a scheduler is one of Karras et al., whose network's input and output are scaled by the noise level."""
-    return type(scheduler).__name__.startswith("EDM")
+    return type(scheduler).__name__.startswith(("EDM", "CosineDPM"))
+
+
+def edm_clock(scheduler: Any, sigma: float) -> float:
+    """What a scheduler of `is_edm` calls a noise level: ln(sigma) / 4, or 2 atan(sigma) / pi of the cosine one."""
+    return float(scheduler.precondition_noise(torch.tensor(sigma, dtype=torch.float64)))
+
+
+def edm_input(scheduler: Any, x: Tensor, sigma: float) -> Tensor:
+    """The states as a network of `is_edm` takes them; Karras et al. 2022 (arXiv:2206.00364), table 1."""
+    return x / math.hypot(sigma, scheduler.config.sigma_data)
+
+
+def edm_picture(scheduler: Any, x: Tensor, output: Tensor, sigma: float) -> Tensor:
+    """The clean picture in the states x and the output of a network of `is_edm`, which is the noise's or v's."""
+    config = scheduler.config
+    share = config.sigma_data**2 / (sigma**2 + config.sigma_data**2)
+    sign = -1 if config.prediction_type == "v_prediction" else 1
+    return share * x + sign * sigma * math.sqrt(share) * output.to(x.dtype)
 
 
 def schedule_of(scheduler: Any, *, of_noise: bool = False, edm: bool = False) -> Schedule:

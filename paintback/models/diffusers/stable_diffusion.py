@@ -18,6 +18,7 @@ from torch import Tensor
 from paintback.denoiser import Prediction
 from paintback.models.diffusers.base import Condition, PipelineModel, Size, rescaled
 from paintback.models.diffusers.control import CONTROL, Control
+from paintback.models.diffusers.schedulers import edm_clock, edm_input, edm_picture
 from paintback.models.diffusers.shown import PROMPTS, numbered
 from paintback.models.latent import LatentCodec
 from paintback.schedules import VP, Time
@@ -95,16 +96,14 @@ class StableDiffusion(PipelineModel):
         if isinstance(self.schedule, VP):
             clock = time.t * self.schedule.num_train_timesteps - 1
         else:
-            x, clock = x / math.hypot(time.sigma, self.deviation), math.log(time.sigma) / 4
+            scheduler = self.pipe.scheduler
+            x, clock = edm_input(scheduler, x, time.sigma), edm_clock(scheduler, time.sigma)
         return x.to(self.dtype), x.new_full((), clock, dtype=torch.float32)
 
     @property
     def deviation(self) -> float:
         """Of the latents, by EDM's scheduler; Karras et al. 2022 (arXiv:2206.00364), table 1."""
         return float(self.pipe.scheduler.config.sigma_data)
-
-    def timestep(self, t: float) -> float:
-        return super().timestep(t) if isinstance(self.schedule, VP) else math.log(self.schedule.at(t).sigma) / 4
 
     def rescaled(self, mixed: Prediction, conditional: Prediction, share: float, time: Time) -> Prediction:
         """EDM's network predicts v, or its negative, of latents that are divided by their deviation."""
@@ -133,9 +132,7 @@ class StableDiffusion(PipelineModel):
         output = output[:, : x.shape[1]]
         if isinstance(self.schedule, VP):
             return output
-        share = self.deviation**2 / (time.sigma**2 + self.deviation**2)
-        sign = -1 if self.pipe.scheduler.config.prediction_type == "v_prediction" else 1
-        return share * x + sign * time.sigma * math.sqrt(share) * output.to(x.dtype)
+        return edm_picture(self.pipe.scheduler, x, output, time.sigma)
 
 
 @dataclass(frozen=True)
