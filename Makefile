@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(FULL): $(STAMP)
-	$(PIP) --editable '.[bench,cluster,dev,models,video,web]'
+	$(PIP) --editable '.[audio,bench,cluster,dev,models,video,web]'
 	@touch $@
 
 demo: $(STAMP)

@@ -65,6 +65,8 @@ COLUMNS = {
     "LTX-Video": "ltx",
     "HunyuanVideo": "hunyuan_video",
     "Kandinsky 5": "kandinsky5",
+    "Stable Audio": "stable_audio",
+    "ACE-Step": "ace_step",
 }
 
 sys.path.insert(0, str(ROOT))
@@ -73,10 +75,23 @@ from paintback import methods  # noqa: E402 - the path comes first
 from paintback.cli import fields  # noqa: E402
 from paintback.methods.base import FAMILIES as FAMILIES_OF_METHODS  # noqa: E402
 from paintback.methods.base import Method  # noqa: E402
-from paintback.painting.request import Asked, LayersRequest, Option, Request, SuperresRequest, options  # noqa: E402
+from paintback.painting.request import (  # noqa: E402
+    Asked,
+    AudioRequest,
+    LayersRequest,
+    Option,
+    Request,
+    SuperresRequest,
+    options,
+)
 from research import gallery  # noqa: E402
 
-REQUESTS: dict[str, type[Asked]] = {"inpaint": Request, "superres": SuperresRequest, "layers": LayersRequest}
+REQUESTS: dict[str, type[Asked]] = {
+    "inpaint": Request,
+    "audio": AudioRequest,
+    "superres": SuperresRequest,
+    "layers": LayersRequest,
+}
 
 # ------------------------------------------------------------------------------------------------------- docstrings
 
@@ -514,7 +529,12 @@ def taken(one: Option) -> str:
 def numbertable() -> str:
     """The numbers of all requests with their ranges; an entry that several have alike stands once."""
     rows = ["| entry | option | in Python | what is taken | left out |", "|---|---|---|---|---|"]
-    for kind, only in ((Request, ""), (SuperresRequest, "superres"), (LayersRequest, "layers")):
+    for kind, only in (
+        (Request, ""),
+        (AudioRequest, "audio"),
+        (SuperresRequest, "superres"),
+        (LayersRequest, "layers"),
+    ):
         for one in options(kind):
             if one.kind not in ("int", "float", "sides"):
                 continue

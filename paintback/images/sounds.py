@@ -150,7 +150,9 @@ def _parse(data: bytes, name: str) -> Sound:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of chunks that it passes over, which are kept here
             rate, samples = wavfile.read(io.BytesIO(data))
-        bits = 0 if samples.dtype.kind == "f" else 8 * (struct.unpack_from("<H", data, kind + 12)[0] // _channels(samples))
+        bits = (
+            0 if samples.dtype.kind == "f" else 8 * (struct.unpack_from("<H", data, kind + 12)[0] // _channels(samples))
+        )
     except Exception as error:  # its own, of struct, of numpy: all of a file that it cannot read
         raise PictureError(f"{name!r} cannot be read as a WAV file: {' '.join(str(error).split())}.") from error
     samples = samples[:, None] if samples.ndim == 1 else samples

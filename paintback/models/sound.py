@@ -1,7 +1,7 @@
 """What models of sound add to latent ones: a sample rate, channels, and a length that they take.
 
-A sound is a picture of one row: (B, channels, 1, samples) before the codec and (B, C, 1, cells) behind it, so that every
-method takes it as it takes a picture. The size that a denoiser is made for is (1, samples).
+A sound is a picture of one row: (B, channels, 1, samples) before the codec and (B, C, 1, cells) behind it, so that
+every method takes it as it takes a picture. The size that a denoiser is made for is (1, samples).
 """
 
 from __future__ import annotations

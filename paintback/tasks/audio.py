@@ -132,7 +132,7 @@ def inpaint_audio(
             `Inpainter` or model that holds it.
         prompt: text.
         sampling_rate: samples a second, where `sound` is an array.
-        output_type: "np" ((N, channels), with the type of its numbers kept), "pt" ((channels, N) in [-1, 1]) or "sound".
+        output_type: "np" ((N, channels), the type of its numbers kept), "pt" ((channels, N) in [-1, 1]) or "sound".
         callback: called after every step with (step, t, x, x0); returning True stops.
         progress_bar: whether to show one.
         device: for a model that is loaded here.
@@ -140,7 +140,7 @@ def inpaint_audio(
         **options: see `AudioOptions`.
 
     Returns:
-        The sound, of the input's rate and length, its samples bit-identical outside the hole, with its cost and settings.
+        The sound, of the input's rate and length, bit-identical outside the hole, with its cost and settings.
 
     Raises:
         ValueError: for input that does not fit, in one sentence.
@@ -302,8 +302,8 @@ def plan_sound(missing: NDArray[np.bool_], longest: int, rate: int) -> list[tupl
     for start, stop in _runs(missing):
         if stop - start >= longest:
             raise ValueError(
-                f"The hole {start / rate:g}:{stop / rate:g} is not shorter than the {longest / rate:g} s that the model "
-                "takes at once; hide less at a time."
+                f"The hole {start / rate:g}:{stop / rate:g} is not shorter than the {longest / rate:g} s that the "
+                "model takes at once; hide less at a time."
             )
         if groups and stop - groups[-1][0] <= longest - 2 * (longest // CONTEXT):
             groups[-1] = (groups[-1][0], stop)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paintback.cli.audio import audio
 from paintback.cli.inpaint import inpaint
 from paintback.cli.layers import layers
 from paintback.cli.superres import superres
 from paintback.images import read_settings
-from paintback.painting.request import LayersRequest, Request, SuperresRequest, options
+from paintback.painting.request import AudioRequest, LayersRequest, Request, SuperresRequest, options
 
 
 def pixels(path):
@@ -31,7 +32,8 @@ def quick(call, tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"), [(inpaint, Request), (superres, SuperresRequest), (layers, LayersRequest)]
+    ("command", "kind"),
+    [(inpaint, Request), (audio, AudioRequest), (superres, SuperresRequest), (layers, LayersRequest)],
 )
 def test_the_help_has_every_entry_with_its_sentence(command, kind):
     with click.Context(command, terminal_width=500, max_content_width=500) as context:

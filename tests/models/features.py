@@ -1,4 +1,4 @@
-"""What each family of pipelines has, found by running it at tiny size: `python -m tests.models.features`.
+"""What each family of pipelines has, found by running it at tiny size: `python -m tests.models.features [NAME ...]`.
 
 Writes docs/data/features.json, of which docs/generate.py makes the table in docs/models/families.md;
 `test_features.py` runs every cell again. A cell is "yes", or the sentence with which the feature is refused.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 import paintback as pb
 from paintback.models.diffusers import FAMILIES, from_pipe
 from paintback.models.diffusers.families import rebuilt, sibling
+from paintback.models.sound import SoundModel
 from paintback.tasks.checks import check_gradients, prepare_network
 from tests.models import tiny_pipelines as tiny
 
@@ -38,6 +40,7 @@ NAMES = (
         "ltx",
         "hunyuan_video",
         "kandinsky5",
+        *tiny.SOUND,
     ),
 )
 
@@ -45,11 +48,17 @@ NAMES = (
 def look(pipe: Any, **words: Any) -> Any:
     """One evaluation under a prompt and what is given beside it."""
     model: Any = from_pipe(pipe)
-    size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
-    denoiser = model.denoiser("a red fox", size=size, **{**shown(model), **words})
+    denoiser = model.denoiser("a red fox", size=size_of(model), **{**shown(model), **words})
     seen = denoiser(torch.zeros(1, *denoiser.shape), 0.5)
     assert bool(seen.x0.isfinite().all())
     return seen
+
+
+def size_of(model: Any) -> tuple[int, ...]:
+    """Of a picture, a clip or a sound."""
+    if isinstance(model, SoundModel):
+        return (1, 1200)
+    return (5, 64, 64) if model.training_frames > 1 else (64, 64)
 
 
 def shown(model: Any) -> dict[str, Any]:
@@ -110,8 +119,7 @@ def class_of_another_task(pipe: Any) -> None:
 
 def gradients(pipe: Any) -> None:
     model: Any = from_pipe(pipe)
-    size = (5, 64, 64) if model.training_frames > 1 else (64, 64)
-    denoiser = model.denoiser("a red fox", size=size, **shown(model))
+    denoiser = model.denoiser("a red fox", size=size_of(model), **shown(model))
     hidden = torch.zeros(denoiser.shape, dtype=torch.bool)
     run = pb.methods.get("dps").open(denoiser, pb.Observation(torch.zeros(denoiser.shape), hidden), 2)
     x = torch.zeros(1, *denoiser.shape)
@@ -187,4 +195,6 @@ def column(name: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     tiny.small_references(setattr)
-    DATA.write_text(json.dumps({name: column(name) for name in NAMES}, indent=1) + "\n", encoding="utf-8")
+    found = json.loads(DATA.read_text(encoding="utf-8")) if sys.argv[1:] else {}
+    found |= {name: column(name) for name in sys.argv[1:] or NAMES}
+    DATA.write_text(json.dumps({name: found[name] for name in NAMES}, indent=1) + "\n", encoding="utf-8")

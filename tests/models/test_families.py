@@ -135,6 +135,34 @@ def test_video_cell(inpainter, family, method):
         assert out.vjps == chosen.vjps(STEPS)
 
 
+@pytest.mark.filterwarnings("ignore:.*distilled")
+@pytest.mark.parametrize(("family", "method"), cells(["stable_audio"], QUICK) + cells(["ace_step"], set()))
+def test_sound_cell(inpainter, family, method):
+    own = inpainter(family)
+    sound = np.random.default_rng(0).normal(0, 0.3, (1200, 2)).astype(np.float32)  # one second and a half
+    hole = np.zeros(1200, bool)
+    hole[333:640] = True
+    chosen = pb.methods.get(method, **({"prompt_steps": 1} if method == "p2l" else {}))
+    out = pb.inpaint_audio(
+        sound,
+        hole,
+        model=own,
+        prompt="a bell",
+        sampling_rate=800,
+        method=chosen,
+        num_inference_steps=STEPS,
+        generator=torch.Generator().manual_seed(0),
+        progress_bar=False,
+    )
+    assert out.audio.shape == sound.shape
+    assert np.isfinite(out.audio).all()
+    assert np.array_equal(out.audio[~hole], sound[~hole])
+    assert out.audio[hole].std() > 1e-3
+    if method != "p2l":
+        assert out.evaluations == chosen.evaluations(STEPS)
+        assert out.vjps == chosen.vjps(STEPS)
+
+
 def test_the_page_has_every_family_and_method():
     page = PAGE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[`(\w+)`\].*", page, re.M)
@@ -142,9 +170,9 @@ def test_the_page_has_every_family_and_method():
     spec = importlib.util.spec_from_file_location("docs_generate", PAGE.parents[1] / "generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
-    assert set(generate.COLUMNS.values()) == {*IMAGES, *VIDEO}
+    assert set(generate.COLUMNS.values()) == {*IMAGES, *VIDEO, *tiny.SOUND}
 
 
 def test_every_adapter_is_among_the_families_tested():
-    classes = {type(tiny.build(name)).__name__ for name in tiny.NAMES}
+    classes = {type(tiny.build(name)).__name__ for name in tiny.NAMES + tiny.SOUND}
     assert classes == set(FAMILIES) - {"Flux2Pipeline"}  # its processor needs torchvision

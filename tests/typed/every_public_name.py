@@ -51,6 +51,12 @@ def clip(path: Path, mask: Path, model: str) -> int:
     return len(out.windows)
 
 
+def song(path: Path, model: str) -> list[tuple[float, float]]:
+    out = pb.inpaint_audio(path, [(3.2, 4.5)], model=model, num_inference_steps=4)
+    print(out.audio, out.sampling_rate, out.seeds)
+    return out.windows
+
+
 def posterior() -> torch.Tensor:
     prior = pb.priors.GaussianMixture(torch.zeros(1, 2), torch.eye(2)[None])
     denoiser: pb.Denoiser = prior.denoiser(pb.schedules.VP())

@@ -3,8 +3,8 @@
 Reference: Gong et al. 2026 (arXiv:2602.00744).
 
 Its guidance is projected and has a momentum: what was added at the noise levels before is taken away again in part
-(Sadat et al. 2024, arXiv:2410.02416). A level's share is that of the last look there, which with one look a level is the
-pipeline's; a method that goes back up in noise starts from what was looked at above. Music is asked for as
+(Sadat et al. 2024, arXiv:2410.02416). A level's share is that of the last look there, which with one look a level is
+the pipeline's; a method that goes back up in noise starts from what was looked at above. Music is asked for as
 "text2music": what is known is the mask's to say, and so the network's own "repaint" is not used.
 """
 

@@ -66,7 +66,7 @@ REFUSED = {
     "LTX2Pipeline": "it paints sound together with the picture, and a mask says nothing of sound",
     "LTXConditionPipeline": "LTX-Video 0.9.5 and later have other times and positions than LTXPipeline, which has one",
     "StableAudio3InpaintPipeline": "it is trained for masks of its own; StableAudioPipeline has one",
-    "StableAudio3Pipeline": "Stable Audio 3 has another network and VAE than Stable Audio Open; StableAudioPipeline has one",
+    "StableAudio3Pipeline": "it has another network and VAE than Stable Audio Open; StableAudioPipeline has one",
     "StableDiffusionXLControlNetUnionPipeline": (
         "its ControlNet is of several kinds; StableDiffusionXLControlNetPipeline, with ControlNets of one, has one"
     ),

@@ -3,8 +3,9 @@
 Reference: Evans et al. 2024 (arXiv:2407.14358).
 
 The network predicts v at noise levels of `CosineDPMSolverMultistepScheduler`, which are EDM's with sigma_data 1 and
-2 atan(sigma) / pi as the time. It always sees as many cells as it learnt from, whatever the sound's length; those behind
-the sound's end are its own, and it is told where that is. Steps are first-order where the scheduler's are second-order.
+2 atan(sigma) / pi as the time. It always sees as many cells as it learnt from, whatever the sound's length; those
+behind the sound's end are its own, and it is told where that is. Steps are first-order where the scheduler's are
+second-order.
 """
 
 from __future__ import annotations
@@ -78,9 +79,7 @@ class StableAudio(SoundPipeline):
         places = self.remember(
             (count, x.device),
             lambda: torch.stack(
-                get_1d_rotary_pos_embed(
-                    self.pipe.rotary_embed_dim, count, use_real=True, repeat_interleave_real=False
-                )
+                get_1d_rotary_pos_embed(self.pipe.rotary_embed_dim, count, use_real=True, repeat_interleave_real=False)
             ).to(x.device),
         )
         output: Tensor = self.pipe.transformer(
