@@ -63,5 +63,13 @@ class SoundModel(LatentModel):
             f"The model {self.name!r} paints sounds, not pictures; give it to `paintback audio` or pb.inpaint_audio."
         )
 
+    def to_model(self, picture: Tensor) -> Tensor:
+        """Likewise."""
+        return self.paint(self)  # type: ignore[arg-type] # it looks at nothing
+
+    def as_clips(self) -> LatentModel:
+        """Likewise."""
+        return self.paint(self)  # type: ignore[arg-type]
+
     def as_sound(self) -> SoundModel:
         return self

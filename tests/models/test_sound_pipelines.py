@@ -129,7 +129,9 @@ def test_what_the_networks_do_not_take_is_refused(stable, ace):
         pb.Inpainter.from_pipe(stable)(np.zeros((64, 64, 3), np.float32), np.eye(64, dtype=bool))
     with pytest.raises(ValueError, match="check compares pictures"):
         pb.check(stable)
-    with pytest.raises(ValueError, match="paints pictures, not clips"):
+    with pytest.raises(ValueError, match="paints sounds, not pictures"):
+        pb.superres(np.zeros((16, 16, 3), np.float32), 2, model=own, method="ddnm", progress_bar=False)
+    with pytest.raises(ValueError, match="paints sounds, not pictures"):
         pb.inpaint_video(np.zeros((5, 64, 64, 3), np.float32), np.eye(64, dtype=bool), model=stable)
     turbo = type(ace)(**ace.components)
     turbo.is_turbo = True

@@ -10,7 +10,6 @@ the pipeline's; a method that goes back up in noise starts from what was looked 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ class Momentum(PipelineDenoiser):
     added: dict[float, Tensor]
 
     def along(self, times: Sequence[float]) -> PipelineDenoiser:
-        other = copy.copy(super().along(times))
+        other = super().along(times)
         assert isinstance(other, Momentum)
         other.added = {}
         return other
@@ -134,7 +133,7 @@ class AceStep(SoundPipeline, FlowPipeline):
             text_attention_mask=text_mask,
             lyric_hidden_states=lyrics,
             lyric_attention_mask=lyrics_mask,
-            refer_audio_acoustic_hidden_states_packed=silence.to(self.device, self.dtype),
+            refer_audio_acoustic_hidden_states_packed=silence.to(self.device, encoder.dtype),
             refer_audio_order_mask=torch.zeros(1, dtype=torch.long, device=self.device),
         )
         return Condition(made), Condition(encoder.null_condition_emb.to(made).expand_as(made)) if guided else None
