@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,17 +60,20 @@ class SoundModel(LatentModel):
 
     def paint(self, ways: Kinds[T]) -> T:
         """Refuses pictures."""
-        raise ValueError(
-            f"The model {self.name!r} paints sounds, not pictures; give it to `paintback audio` or pb.inpaint_audio."
-        )
+        self._refuse()
 
     def to_model(self, picture: Tensor) -> Tensor:
         """Likewise."""
-        return self.paint(self)  # type: ignore[arg-type] # it looks at nothing
+        self._refuse()
 
     def as_clips(self) -> LatentModel:
         """Likewise."""
-        return self.paint(self)  # type: ignore[arg-type]
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ValueError(
+            f"The model {self.name!r} paints sounds, not pictures; give it to `paintback audio` or pb.inpaint_audio."
+        )
 
     def as_sound(self) -> SoundModel:
         return self

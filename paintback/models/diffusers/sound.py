@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -48,7 +48,7 @@ class SoundPipeline(PipelineModel, SoundModel):
     duration: ClassVar[str]
     beside_text: ClassVar[tuple[str, ...]] = ()
 
-    codec: OobleckCodec
+    codec: OobleckCodec = field(kw_only=True)
 
     @classmethod
     def facts(cls, pipe: Any, codec: Any) -> dict[str, Any]:
