@@ -13,7 +13,8 @@ from typing import NoReturn
 import torch.nn.functional as F
 from torch import Tensor
 
-from paintback.models.base import Kinds, T
+from paintback.denoiser import Denoiser
+from paintback.models.base import Kinds, T, Told
 from paintback.models.latent import LatentCodec, LatentModel
 
 __all__ = ["SoundCodec", "SoundModel"]
@@ -62,9 +63,11 @@ class SoundModel(LatentModel):
         """Refuses pictures."""
         self._refuse()
 
-    def to_model(self, picture: Tensor) -> Tensor:
-        """Likewise."""
-        self._refuse()
+    def denoiser_at(self, size: tuple[int, ...], told: Told) -> Denoiser:
+        """For sounds; a size of pictures is refused."""
+        if len(size) != 2 or size[0] != 1:
+            self._refuse()
+        return super().denoiser_at(size, told)
 
     def as_clips(self) -> LatentModel:
         """Likewise."""
