@@ -48,7 +48,7 @@ def edm_clock(scheduler: Any, sigma: float) -> float:
 
 def edm_input(scheduler: Any, x: Tensor, sigma: float) -> Tensor:
     """The states as a network of `is_edm` takes them; Karras et al. 2022 (arXiv:2206.00364), table 1."""
-    return x / math.hypot(sigma, scheduler.config.sigma_data)
+    return x / math.hypot(sigma, float(scheduler.config.sigma_data))
 
 
 def edm_picture(scheduler: Any, x: Tensor, output: Tensor, sigma: float) -> Tensor:
