@@ -53,9 +53,9 @@ def edm_input(scheduler: Any, x: Tensor, sigma: float) -> Tensor:
 
 def edm_picture(scheduler: Any, x: Tensor, output: Tensor, sigma: float) -> Tensor:
     """The clean picture in the states x and the output of a network of `is_edm`, which is the noise's or v's."""
-    config = scheduler.config
-    share = config.sigma_data**2 / (sigma**2 + config.sigma_data**2)
-    sign = -1 if config.prediction_type == "v_prediction" else 1
+    variance = float(scheduler.config.sigma_data) ** 2
+    share = variance / (sigma**2 + variance)
+    sign = -1 if scheduler.config.prediction_type == "v_prediction" else 1
     return share * x + sign * sigma * math.sqrt(share) * output.to(x.dtype)
 
 
