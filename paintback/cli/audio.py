@@ -14,12 +14,13 @@ from paintback.painting.request import AudioRequest
 
 __all__ = ["audio"]
 
+HOLE = AudioRequest.model_fields["hole"].description
 NOT_WISHES = frozenset({"sound", "hole", "generator"})  # given beside the others
 
 
 @click.command(cls=Command)
 @click.argument("sound", type=click.Path())
-@click.option("--hole", multiple=True, required=True, metavar="START:END", help="Missing seconds. May be repeated.")
+@click.option("--hole", multiple=True, required=True, metavar="START:END", help=f"{HOLE} May be repeated.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The WAV file to write.")
 @request_options(AudioRequest)
 @overwrite_option
