@@ -68,9 +68,9 @@ def test_the_input_is_written_over_only_where_that_is_said(paint, sound):
     (("--hole", "5:6"), "lies behind the sound's end at 2 s"),
     (("--hole", "now"), "hole is none of those"),
     (("--hole", "0.5:0.6", "--set", "eta=zero"), "--set goes with --method"),
-    (("--hole", "0.5:0.6", "--lyrics", "la"), "takes no lyrics"),
+    pytest.param(("--hole", "0.5:0.6", "--lyrics", "la"), "takes no lyrics", marks=pytest.mark.slow),
     (("--hole", "0.5:0.6", "--fade", "-1"), "at least 0"),
-    (("--hole", "0.5:0.6", "--method", "aid"), "aid"),
+    pytest.param(("--hole", "0.5:0.6", "--method", "aid"), "aid", marks=pytest.mark.slow),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_wrong_input_is_one_sentence(paint, sound, tmp_path, more, sentence):
     done = paint(sound, *more, "-o", tmp_path / "out.wav")

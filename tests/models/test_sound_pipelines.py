@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +45,8 @@ class Ancestral(Method):
 
     def step(self, run, x_t, t, s):
         if t == run.times[0]:
+            from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler  # needs torchsde
+
             config = run.denoiser.model.pipe.scheduler.config
             run.memory["tree"] = BrownianTreeNoiseSampler(x_t[:, :, 0], config.sigma_min, config.sigma_max, seed=5)
         noise = run.memory["tree"](torch.tensor(t.sigma).float(), torch.tensor(s.sigma).float())[:, :, None]

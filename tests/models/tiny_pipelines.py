@@ -1397,6 +1397,7 @@ def _oobleck(channels: int = 8) -> Any:
 
 
 def _stable_audio() -> Any:
+    pytest.importorskip("torchsde", reason="Stable Audio's scheduler needs torchsde, of the extra audio")
     from diffusers import CosineDPMSolverMultistepScheduler, StableAudioDiTModel, StableAudioPipeline
     from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 
