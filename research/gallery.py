@@ -134,7 +134,7 @@ ENTRIES = (
         "rocket",
         (170, 100, 300),
         "out 24,0,24,0",
-        note="Something like trees has come in at both sides.",
+        note="Something like bare branches has come in at the left.",
     ),
     Entry("sky", "Sky over a mast", "rocket", (360, 30, 150), "ellipse 72,72,30,30", "--quality fast"),
     Entry(
@@ -204,7 +204,7 @@ ENTRIES = (
         "camera",
         (120, 40, 200),
         "ellipse 73,53,22,24",
-        note="The hair is continued over the brow, with a lock like a second ear; the face keeps its outline.",
+        note="The hair is continued over the brow, with a light patch in it; the face keeps its outline.",
     ),
     Entry(
         "half-coin",
@@ -212,7 +212,7 @@ ENTRIES = (
         "coins",
         (140, 120, 140),
         "ellipse 96,73,22,34",
-        note="The missing half is blank, and touches the coin beside it.",
+        note="The missing half is of the coin's metal, without its head, and touches the coin beside it.",
         fails=True,
     ),
     Entry(

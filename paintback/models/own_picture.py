@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 BESIDE = 2000  # patches of every scale and side beside a network: with three times as many it was no better
+BLOCK = 72  # cells along a side, beside a network
+SPREAD = 0.3  # of its square's cells: a part of a hole that has fewer is cut smaller, for it has many neighbours
 SMOOTH = 0.03  # roughness at which they have half their share
 LARGEST = 256  # pixels: a hole that is wider shows the same patches again and again
 
@@ -57,6 +59,8 @@ class Settings:
         reach: cells within which patches are likely; None for any distance.
         band: known cells around the hole that are asked too.
         entries: of the matrix of distances that are held at once.
+        block: cells along a side of the parts of a hole that have patches of their own; None where all of it shares
+            them.
         sigma_min: where the noise levels of the grid become even; see `schedules.EDM`.
         sigma_max: the highest noise level.
 
@@ -71,6 +75,7 @@ class Settings:
     reach: float | None = 12.0
     band: int = 2
     entries: int = 2**23
+    block: int | None = None
     sigma_min: float = 0.02
     sigma_max: float = 20.0
 
@@ -98,7 +103,7 @@ class OwnPictureDenoiser(Denoiser):
     def __init__(self, settings: Settings) -> None:
         super().__init__(EDM(settings.sigma_min, settings.sigma_max))
         self.settings = settings
-        self._pictures: list[_Shown] = []
+        self._pictures: list[_Shown | _Blocks] = []
 
     def given(self, values: Tensor, known: Tensor) -> OwnPictureDenoiser:
         """The denoiser that learns from these pictures.
@@ -118,7 +123,8 @@ class OwnPictureDenoiser(Denoiser):
         other._pictures = []
         for picture, where in zip(values, known[:, 0], strict=True):  # samples of one picture share its patches
             equal = (one for one in other._pictures if one.equals(picture, where))
-            other._pictures.append(next(equal, None) or _Shown(picture, where, self.settings))
+            kind = _Shown if self.settings.block is None else _Blocks
+            other._pictures.append(next(equal, None) or kind(picture, where, self.settings))
         return other
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
@@ -221,7 +227,7 @@ def with_own_patches(network: Denoiser, below: float) -> Denoiser:
         network: of pictures; `given` shows what comes back the picture.
         below: sigma / alpha.
     """
-    return MixedDenoiser(network, OwnPictureDenoiser(Settings(most=BESIDE)), below)
+    return MixedDenoiser(network, OwnPictureDenoiser(Settings(most=BESIDE, block=BLOCK)), below)
 
 
 @dataclass
@@ -231,6 +237,7 @@ class _Shown:
     values: Tensor
     known: Tensor
     settings: Settings
+    within: Tensor | None = None  # (H, W) bool: what alone is asked; None for all that is hidden
     _patches: dict[int, Patches] = field(default_factory=dict)
     _parts: dict[int, list[tuple[bool, Tensor]]] = field(default_factory=dict)
 
@@ -254,6 +261,7 @@ class _Shown:
         if patches.side not in self._parts:
             half, band = patches.side // 2, self.settings.band
             asked = F.max_pool2d((~self.known).float()[None], 2 * band + 1, 1, band)[0] > 0
+            asked = asked if self.within is None else asked & self.within
             whole = F.pad(torch.ones_like(self.known)[2 * half :, 2 * half :], (half,) * 4)
             most = max(1, self.settings.entries // len(patches.values))
             self._parts[patches.side] = [
@@ -282,6 +290,64 @@ class _Shown:
         return self.values.index_put(
             (torch.arange(len(x), device=x.device)[:, None], *torch.cat(places).T[:, None]), torch.cat(answers).T
         )
+
+
+@dataclass
+class _Blocks:
+    """As `_Shown`, in parts of the hole, each with the patches around it: a long hole has too many for one set."""
+
+    values: Tensor
+    known: Tensor
+    settings: Settings
+    _blocks: list[tuple[tuple[slice, slice], _Shown]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        hidden = F.max_pool2d((~self.known).float()[None], 2 * self.settings.band + 1, 1, self.settings.band)[0] > 0
+        self._split(hidden)
+
+    def _split(self, part: Tensor) -> None:
+        """Takes a part of the hole as it is, or its four quarters where it is large or thinly spread."""
+        if not bool(part.any()):
+            return
+        (top, bottom), (left, right) = (
+            (int(at[0]), int(at[-1]) + 1) for at in (part.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        )
+        side, most = max(bottom - top, right - left), self.settings.block or max(part.shape)
+        if side <= most and (side <= most // 2 or int(part.sum()) >= SPREAD * (bottom - top) * (right - left)):
+            self._blocks.append(self._block(part))
+            return
+        row, column = (top + bottom) // 2, (left + right) // 2
+        for rows in (slice(0, row), slice(row, None)):
+            for columns in (slice(0, column), slice(column, None)):
+                quarter = torch.zeros_like(part)
+                quarter[rows, columns] = part[rows, columns]
+                self._split(quarter)
+
+    def _block(self, part: Tensor) -> tuple[tuple[slice, slice], _Shown]:
+        """What is asked of a part, and the crop around it in which enough is known."""
+        rows, columns = (part.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        margin = 3 * (self.settings.block or 1) // 8
+        while True:
+            here = tuple(
+                slice(max(0, int(at[0]) - margin), min(whole, int(at[-1]) + 1 + margin))
+                for at, whole in zip((rows, columns), part.shape, strict=True)
+            )
+            known = self.known[here]
+            if known.sum() >= self.settings.most or known.shape == self.known.shape:
+                return here, _Shown(self.values[(slice(None), *here)], known, self.settings, part[here])
+            margin *= 2
+
+    def equals(self, values: Tensor, known: Tensor) -> bool:
+        return torch.equal(self.values, values) and torch.equal(self.known, known)
+
+    def denoised(self, x: Tensor, sigma: float) -> Tensor:
+        """D(x, sigma) of one state, (C, H, W)."""
+        made = self.values.clone()
+        for here, shown in self._blocks:
+            assert shown.within is not None
+            crop = (slice(None), *here)
+            made[crop] = torch.where(shown.within, shown.denoised(x[crop], sigma), made[crop])
+        return made
 
 
 @dataclass(frozen=True)

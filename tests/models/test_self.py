@@ -372,3 +372,28 @@ def test_only_a_wide_hole_from_a_fill_is_painted_with_patches():
     hole[...] = False
     hole[20:24, 4:44] = True
     assert np.array_equal(painted(1.0), painted(0.0))
+
+
+def test_a_long_hole_has_patches_from_all_along_it():
+    """Of one set for all of it the nearest patches are too many, and those at one end would paint the other."""
+    rows = torch.linspace(-1, 1, 200)
+    values = rows[:, None].expand(1, 3, 200, 40).clone()
+    known = torch.ones(1, 1, 200, 40, dtype=torch.bool)
+    known[..., 18:22] = False
+    x = values + 0.1 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    shown = torch.where(known, values, 0.0)
+    far = {
+        block: (OwnPictureDenoiser(Settings(most=400, least=100, block=block)).given(shown, known).at(x, 0.3) - values)
+        .abs()
+        .max()
+        for block in (None, 72)
+    }
+    assert far[72] < 0.15 and far[None] > 0.5
+
+
+def test_a_hole_without_near_patches_finds_those_farther_off():
+    values, known = torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 1, 200, 200)
+    known = known.bool()
+    known[..., :12, :] = True
+    made = OwnPictureDenoiser(Settings(most=400, least=100, block=72)).given(values * known, known).at(values, 0.5)
+    assert bool(((made >= 0) & (made <= 1)).all()) and made[..., 190:, :].std() > 0
