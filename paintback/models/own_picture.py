@@ -299,7 +299,7 @@ class _Blocks:
     values: Tensor
     known: Tensor
     settings: Settings
-    _blocks: list[tuple[tuple[slice, slice], _Shown]] = field(default_factory=list)
+    _blocks: list[tuple[tuple[slice, ...], _Shown]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         hidden = F.max_pool2d((~self.known).float()[None], 2 * self.settings.band + 1, 1, self.settings.band)[0] > 0
@@ -323,7 +323,7 @@ class _Blocks:
                 quarter[rows, columns] = part[rows, columns]
                 self._split(quarter)
 
-    def _block(self, part: Tensor) -> tuple[tuple[slice, slice], _Shown]:
+    def _block(self, part: Tensor) -> tuple[tuple[slice, ...], _Shown]:
         """What is asked of a part, and the crop around it in which enough is known."""
         rows, columns = (part.any(axis).nonzero()[:, 0] for axis in (1, 0))
         margin = 3 * (self.settings.block or 1) // 8
