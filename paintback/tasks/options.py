@@ -140,11 +140,11 @@ class Options(TypedDict, total=False):
         joint_attention_kwargs: the same, of SD 3 and FLUX.1.
         attention_kwargs: the same, of FLUX.2, Qwen-Image, HiDream and Wan.
         ip_adapter_image: a picture beside the prompt, or one for each IP-Adapter that the pipeline has loaded, for
-            Stable Diffusion, SDXL, SD 3 and FLUX.1.
+            Stable Diffusion, SDXL, SD 3, FLUX.1 and Chroma.
         ip_adapter_image_embeds: in place of it, as the pipeline makes them; the negative ones first under guidance.
         control_image: what the pipeline's ControlNet follows, or one for each, of all of the picture; the pipeline is
-            one of the ControlNet classes of Stable Diffusion, SDXL, SD 3, FLUX.1, Qwen-Image or Z-Image. Without it the
-            ControlNet is not asked.
+            one of the ControlNet classes of Stable Diffusion, SDXL, SD 3, FLUX.1, Qwen-Image, Z-Image or Sana, which
+            without it are not asked, or a FluxControlPipeline, which needs it.
         controlnet_conditioning_scale: how strongly, 1 by default (.75 of Z-Image); one number, or one for each.
         control_guidance_start: share of the steps before which it is not followed, 0 by default; likewise.
         control_guidance_end: share of the steps after which it is not, 1 by default; likewise.

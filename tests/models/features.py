@@ -128,7 +128,10 @@ def gradients(pipe: Any) -> None:
 
 
 def checkpointing(pipe: Any) -> None:
-    prepare_network(from_pipe(pipe), channels_last=False, compile=False, gradient_checkpointing=True)
+    model = from_pipe(pipe)
+    prepare_network(model, channels_last=False, compile=False, gradient_checkpointing=True)
+    for network in model.networks():
+        network.disable_gradient_checkpointing()  # the other cells are of the pipe as it comes
 
 
 def sequential(pipe: Any) -> None:

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 import paintback as pb
 from paintback.methods.ding import Ding
 from paintback.models.diffusers import from_pipe
+from paintback.models.diffusers.comparing import first_order
 from paintback.models.diffusers.shown import cut
 from tests.models import tiny_pipelines as tiny
 
@@ -26,7 +27,12 @@ GUIDED = {
     "flux_dev": {"guidance_scale": 3.0, "true_cfg_scale": 2.0},
     "qwen_image": {"true_cfg_scale": 3.0},
     "z_image": {"guidance_scale": 2.5},
+    "chroma": {"guidance_scale": 3.0},
+    "sana": {"guidance_scale": 3.0},
+    "flux_control": {"guidance_scale": 3.0},
 }
+CONTROLLED = ("sd15", "sdxl", "sd3", "flux_dev", "qwen_image", "z_image")
+THEIRS = {"sana": {"use_resolution_binning": False}}
 
 
 @functools.cache
@@ -46,12 +52,12 @@ def with_controlnet(name, count=1, **settings):
     return pipe
 
 
-@pytest.fixture(scope="module", params=list(GUIDED))
+@pytest.fixture(scope="module", params=CONTROLLED)
 def controlled(request):
     return with_controlnet(request.param)
 
 
-@pytest.fixture(scope="module", params=["sd15", pytest.param("sdxl", marks=slow), "sd3", "flux_dev"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sdxl", marks=slow), "sd3", "flux_dev", "chroma"])
 def adapted(request):
     return tiny.with_ip_adapter(base.__wrapped__(request.param))
 
@@ -77,7 +83,7 @@ def pil(seed=0):
 def both(pipe, **more):
     """Our latents with nothing known, and the pipeline's own from the same noise."""
     model = from_pipe(pipe)
-    told = {**TOLD, **GUIDED[pipe.short], **more}
+    told = {name: word for name, word in {**TOLD, **GUIDED[pipe.short], **more}.items() if word is not None}
     denoiser = model.denoiser(**told, size=SIZE)
     nothing = pb.Observation(torch.zeros(denoiser.shape), torch.zeros(denoiser.shape, dtype=torch.bool))
     times = denoiser.grid(STEPS)
@@ -93,8 +99,8 @@ def both(pipe, **more):
     if "ip_adapter_image" in told and pipe.short != "sd3":
         told["ip_adapter_image"] = [told["ip_adapter_image"]]
     theirs = pipe(
-        **told, height=SIZE[0], width=SIZE[1], num_inference_steps=STEPS, num_images_per_prompt=2,
-        latents=model.as_latents(noise), output_type="latent",
+        **told, **THEIRS.get(pipe.short, {}), height=SIZE[0], width=SIZE[1], num_inference_steps=STEPS,
+        num_images_per_prompt=2, latents=model.as_latents(noise), output_type="latent",
     ).images  # fmt: skip
     return model.as_latents(ours.x), theirs
 
@@ -117,6 +123,41 @@ def test_with_nothing_known_it_is_the_controlnet_pipeline(controlled):
     denoiser, other = model.denoiser(**told), model.denoiser(**told, control_image=pil())
     x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     assert far(denoiser(x, 0.5).x0, other(x, 0.5).x0) > 0.05  # without a picture it is not asked
+
+
+@slow
+def test_sanas_controlnet_is_the_pipelines():
+    pipe = with_controlnet("sana")
+    pipe.scheduler = first_order(pipe.scheduler)[0]
+    ours, theirs = both(pipe, control_image=pil(), controlnet_conditioning_scale=0.7)
+    assert far(ours, theirs) < 1e-5
+    assert far(ours, both(pipe, control_image=pil(1), controlnet_conditioning_scale=0.7)[0]) > 0.01
+
+
+def test_a_network_that_reads_the_picture_to_follow_is_the_pipelines():
+    pipe = tiny.flux_control()
+    pipe.short = "flux_control"
+    ours, theirs = both(pipe, control_image=pil(), negative_prompt=None)
+    assert far(ours, theirs) < 1e-5
+    assert far(ours, both(pipe, control_image=pil(1), negative_prompt=None)[0]) > 0.01
+    model = from_pipe(pipe)
+    assert len(model.networks()) == 1
+    with pytest.raises(ValueError, match="reads a picture that it follows; give control_image"):
+        model.denoiser("a fox", size=SIZE)
+    with pytest.raises(ValueError, match="takes no controlnet_conditioning_scale"):
+        model.denoiser("a fox", size=SIZE, control_image=pil(), controlnet_conditioning_scale=0.5)
+
+
+def test_chromas_adapter_is_refused_where_diffusers_leaves_it_out():
+    pipe = tiny.with_ip_adapter(base.__wrapped__("chroma"))
+    denoiser = from_pipe(pipe).denoiser("a fox", size=SIZE, ip_adapter_image=pil())
+    x = torch.zeros(1, *denoiser.shape)
+    denoiser(x, 0.5)
+    pipe.transformer.enable_gradient_checkpointing()
+    with pytest.raises(ValueError, match="leave gradient_checkpointing out"):
+        denoiser(x, 0.5)
+    with torch.no_grad():
+        denoiser(x, 0.5)
 
 
 def test_guess_mode_is_the_pipelines():
@@ -192,7 +233,7 @@ def test_with_nothing_known_it_is_the_pipeline_with_its_ip_adapter(adapted):
     with torch.no_grad():
         if adapted.short == "sd3":
             embeds = adapted.prepare_ip_adapter_image_embeds(shown)
-        elif adapted.short == "flux_dev":
+        elif adapted.short in ("flux_dev", "chroma"):
             nothing, some = (adapted.prepare_ip_adapter_image_embeds(one, None, "cpu", 1) for one in (black(), shown))
             embeds = [torch.cat((nothing[0], some[0]))]
         else:
@@ -231,8 +272,9 @@ def test_an_adapter_wants_its_picture_and_the_other_way_round(adapted):
     plain = from_pipe(base(adapted.short))
     with pytest.raises(ValueError, match=r"has no IP-Adapter; call pipe.load_ip_adapter"):
         plain.denoiser("a fox", ip_adapter_image=picture())
-    with pytest.raises(ValueError, match="has no ControlNet"):
-        plain.denoiser("a fox", control_image=picture())
+    if "control_image" in plain.keywords:
+        with pytest.raises(ValueError, match="has no ControlNet"):
+            plain.denoiser("a fox", control_image=picture())
 
 
 @pytest.mark.parametrize("method", ["ding", pytest.param("ldps", marks=slow)])

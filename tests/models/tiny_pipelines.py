@@ -944,6 +944,18 @@ def _flux_kontext() -> Any:
     return FluxKontextPipeline(transformer=_flux_transformer(), scheduler=_flow_dynamic(), **_flux_parts())
 
 
+def flux_control() -> Any:
+    """Not among `NAMES`: it is FLUX.1 dev but for what its network reads."""
+    from diffusers import FluxControlPipeline
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformer = _flux_transformer(in_channels=128, out_channels=64)  # latents, and those of the picture
+        return _finish(
+            FluxControlPipeline(transformer=transformer, scheduler=_flow_dynamic(), **_flux_parts()), "flux_dev"
+        )
+
+
 def _flux_schnell() -> Any:
     from diffusers import FluxPipeline
 
@@ -1484,8 +1496,9 @@ def controlnets(pipe: Any, count: int = 1, **settings: Any) -> list[Any]:
                 places = {"control_layers_places": [0], "control_refiner_layers_places": [0], "control_in_dim": 16}
                 net = diffusers.ZImageControlNetModel(**(shape | places | settings))
             else:
-                names = {"StableDiffusion3": "SD3", "QwenImage": "QwenImage", "Flux": "Flux"}
-                own = getattr(diffusers, names[kind.removesuffix("Pipeline")] + "ControlNetModel")
+                own = getattr(
+                    diffusers, kind.removesuffix("Pipeline").replace("StableDiffusion3", "SD3") + "ControlNetModel"
+                )
                 config = dict(pipe.transformer.config)
                 taken = inspect.signature(own.__init__).parameters
                 net = own(**{name: value for name, value in (config | settings).items() if name in taken})

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import expect
 
+from tests.models import tiny_pipelines as tiny
 from tests.web.stage import (
     OWN,
     SIDE,
@@ -495,3 +496,38 @@ def test_a_folder_is_painted_and_comes_back_as_one_file(visit, server, tmp_path)
     expect(page.locator("#run-text")).to_have_text("Run 2 pictures")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#batch-list [data-state=done]")).to_have_count(2, timeout=240_000)
+
+
+def test_what_pipelines_alone_are_asked(visit, serve, tmp_path, tmp_path_factory) -> None:
+    """“Made for a few steps” and pictures to go by are there for the models that take them, and are in the job."""
+    folders = [f"{name}={tiny.folder(name, tmp_path_factory)}" for name in ("sd15", "flux2_klein")]
+    server = serve(*(part for one in folders for part in ("--model", one)))
+    httpx.get(f"{server.url}api/options", timeout=300)
+    page = visit(server)
+    few, shown = page.get_by_label("Made for a few steps"), page.get_by_label("Pictures to go by")
+    for model, seen in (("photo", (False, False)), ("sd15", (True, False)), ("flux2_klein", (True, True))):
+        page.select_option("#model", model)
+        assert (few.is_visible(), shown.is_visible()) == seen, model
+    assert few.locator("option").all_inner_texts() == ["automatic", "yes", "no"]
+    few.select_option("yes")
+    open_picture(page, crop(tmp_path))
+    shown.set_input_files([crop(tmp_path, "one.png"), tmp_path / "cup.png"])
+    pictures = page.locator(".pictures li")
+    expect(pictures).to_have_count(2)
+    page.get_by_role("button", name="Leave one.png out").click()
+    expect(pictures).to_have_count(1)
+    no_serious_fault(page)
+    shown.scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "page.png")
+    stroke(page, (40, 40), (44, 40))
+    for name in ("height", "width"):
+        page.fill(f"#entry-{name}", "32")
+    page.fill("#entry-steps", "2")
+    run_to_end(page)
+    (job,) = jobs(server)
+    assert job["state"] == "done", job["error"]
+    assert job["request"]["step_distilled"] == "yes" and job["request"]["steps"] == 2
+    assert job["request"]["reference_images"] == [pictures.get_attribute("data-picture")]
+    page.reload()
+    expect(few).to_have_value("yes")
+    expect(pictures).to_have_count(1)

@@ -220,7 +220,8 @@ class PipelineModel(LatentModel, OfPipe):
         return getattr(self.given, "controlnet", None)
 
     def networks(self) -> list[torch.nn.Module]:
-        return [*super().networks(), *([] if self.controlnet is None else [self.controlnet])]
+        own = super().networks()
+        return own if self.controlnet is None or self.controlnet in own else [*own, self.controlnet]
 
     def check_controlnet(self, nets: Sequence[Any]) -> None:
         """Refuses ControlNets of the right class that cannot be asked here."""

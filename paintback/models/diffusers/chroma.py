@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paintback.models.diffusers.base import Condition, Size
 from paintback.models.diffusers.flow import FlowPipeline
+from paintback.models.diffusers.shown import PROMPTS
 from paintback.schedules import Time
 
 __all__ = ["Chroma"]
@@ -26,6 +27,8 @@ class Chroma(FlowPipeline):
     guidance: ClassVar[Literal["batch", "calls"]] = "calls"
     guidance_scale: ClassVar[float] = 5.0
     attention: ClassVar[tuple[str, str] | None] = ("joint_attention_kwargs", "joint_attention_kwargs")
+    keywords: ClassVar[tuple[str, ...]] = PROMPTS
+    shown: ClassVar[tuple[str, ...]] = PROMPTS
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_attention_mask")
     answers: ClassVar[tuple[str, ...]] = ("embeds", "", "mask", "negative_embeds", "", "negative_mask")
 
@@ -33,6 +36,16 @@ class Chroma(FlowPipeline):
         assert condition is not None
         packed, words = self.pack(x.to(self.dtype)), condition.embeds.to(self.dtype)
         seen = torch.cat((condition.extras["mask"], packed.new_ones(packed.shape[:2])), dim=1)
+        options = self.options(condition)
+        if (
+            options.get("joint_attention_kwargs")
+            and torch.is_grad_enabled()
+            and self.pipe.transformer.gradient_checkpointing
+        ):
+            raise ValueError(  # diffusers 0.42 leaves them out there
+                "Chroma's network does not see an IP-Adapter's picture or joint_attention_kwargs under gradient "
+                "checkpointing; leave gradient_checkpointing out, or take a method without gradients."
+            )
         output: Tensor = self.pipe.transformer(
             hidden_states=packed,
             timestep=self.clock(time, len(x)).to(self.dtype) / 1000,
@@ -41,6 +54,6 @@ class Chroma(FlowPipeline):
             img_ids=self.image_ids(x, size),
             attention_mask=seen,
             return_dict=False,
-            **condition.options,
+            **options,
         )[0]
         return self.unpack(output, size)

@@ -23,6 +23,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "ChromaPipeline": ("chroma", "Chroma"),
     "DDIMPipeline": ("pixel", "PixelPipeline"),
     "DDPMPipeline": ("pixel", "PixelPipeline"),
+    "FluxControlPipeline": ("flux", "FluxControl"),
     "FluxFillPipeline": ("trained", "FluxFill"),
     "Flux2KleinPipeline": ("flux2", "Flux2Klein"),
     "Flux2Pipeline": ("flux2", "Flux2"),
@@ -59,7 +60,6 @@ SIBLINGS = {
     "LTXImageToVideoPipeline": "LTXPipeline",
 }
 REFUSED = {
-    "FluxControlPipeline": "its network takes the picture that it follows as an input; FluxControlNetPipeline has one",
     "HunyuanVideo15Pipeline": "HunyuanVideo 1.5 has another network and other text encoders than HunyuanVideo",
     "Kandinsky5I2IPipeline": "it edits a picture; Kandinsky5T2IPipeline has one",
     "Kandinsky5I2VPipeline": "it starts from a picture; Kandinsky5T2VPipeline has one",

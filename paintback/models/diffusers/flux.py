@@ -5,19 +5,20 @@ Reference: Black Forest Labs, FLUX.1, 2024 (no paper; the architecture is that o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.base import Condition, PipelineDenoiser, Size
 from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import TrueGuidance
 from paintback.models.diffusers.shown import PROMPTS, numbered
 from paintback.schedules import Time
 
-__all__ = ["Flux", "FluxKontext"]
+__all__ = ["Flux", "FluxControl", "FluxKontext"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Flux(TrueGuidance):
 
     def run(self, x: Tensor, time: Time, condition: Condition | None, size: Size) -> Tensor:
         assert condition is not None
-        packed, ids = self.pack(x.to(self.dtype)), self.image_ids(x, size)
+        packed, ids = self.read(x, condition), self.image_ids(x, size)
         shown = [one.to(self.dtype) for one in numbered(dict(condition.extras), "reference")]
         output: Tensor = self.pipe.transformer(
             hidden_states=torch.cat((packed, *(self.pack(one) for one in shown)), dim=1),
@@ -50,6 +51,10 @@ class Flux(TrueGuidance):
             **self.options(condition),
         )[0]
         return self.unpack(output[:, : packed.shape[1]], size)
+
+    def read(self, x: Tensor, condition: Condition) -> Tensor:
+        """The tokens that the network reads of states."""
+        return self.pack(x.to(self.dtype))
 
     def places(self, latents: Tensor) -> Tensor:
         """Where the tokens of a picture to go by lie: as those of the one that is painted, but for a first number."""
@@ -120,3 +125,35 @@ class FluxKontext(Flux):
         scaled = pipe.image_processor.preprocess(pipe.image_processor.resize(picture, height, width), height, width)
         latents: Tensor = pipe._encode_vae_image(scaled.to(self.device, pipe.vae.dtype), None)
         return latents
+
+
+@dataclass(frozen=True)
+class FluxControl(Flux):
+    """`FluxControlPipeline` (Canny and Depth dev): its network reads the latents of a picture to follow too."""
+
+    keywords: ClassVar[tuple[str, ...]] = (*TrueGuidance.keywords, "control_image")
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def controlnet(self) -> Any:
+        """The network itself, which does what a ControlNet does beside others."""
+        return self.pipe.transformer
+
+    def finish(self, made: PipelineDenoiser, own: Mapping[str, Any]) -> PipelineDenoiser:
+        if own["control_image"] is None:
+            raise ValueError(f"The network of {self.name!r} reads a picture that it follows; give control_image.")
+        return super().finish(made, own)
+
+    def control_of_picture(self, picture: Tensor) -> Tensor:
+        height, width = picture.shape[-2:]
+        return self.codec.encode(self.pipe.image_processor.preprocess(picture, height=height, width=width))
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        return {"followed": control.seen[0]}
+
+    def read(self, x: Tensor, condition: Condition) -> Tensor:
+        followed = condition.options["followed"].to(self.dtype)
+        return torch.cat((super().read(x, condition), self.pack(followed)), dim=2)
+
+    def options(self, condition: Condition) -> dict[str, Any]:
+        return {name: value for name, value in super().options(condition).items() if name != "followed"}

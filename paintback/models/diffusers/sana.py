@@ -5,12 +5,13 @@ Reference: Xie et al. 2024 (arXiv:2410.10629).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from paintback.models.diffusers.base import Condition, Size
+from paintback.models.diffusers.control import CONTROL, Control
 from paintback.models.diffusers.flow import FlowPipeline
 from paintback.models.latent import LatentCodec
 from paintback.schedules import Time
@@ -24,6 +25,7 @@ class Sana(FlowPipeline):
 
     guidance_scale: ClassVar[float] = 4.5
     attention: ClassVar[tuple[str, str] | None] = ("attention_kwargs", "attention_kwargs")
+    keywords: ClassVar[tuple[str, ...]] = CONTROL
     embeds: ClassVar[tuple[str, ...]] = ("prompt_embeds", "prompt_attention_mask")
     answers: ClassVar[tuple[str, ...]] = ("embeds", "mask", "negative_embeds", "negative_mask")
 
@@ -46,6 +48,17 @@ class Sana(FlowPipeline):
             **condition.options,
         )[0]
         return output[:, : x.shape[1]]
+
+    def residuals(self, x: Tensor, time: Time, condition: Condition, size: Size, control: Control) -> dict[str, Any]:
+        said = self.controlnet(
+            x.to(self.dtype),
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            encoder_attention_mask=condition.extras["mask"],
+            timestep=self.clock(time, len(x)),
+            **replace(control, seen=[one.to(self.dtype) for one in control.seen]).told(),
+            return_dict=False,
+        )[0]
+        return {"controlnet_block_samples": said}
 
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, size: Size) -> None:
         scheduler.set_timesteps(num_inference_steps)

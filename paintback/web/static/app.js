@@ -102,7 +102,7 @@ async function openPicture(picture) {
 /** A PNG of Paintback came back: its settings, and its picture and mask where the server still has them. */
 async function restore(picture) {
   const { settings } = picture, { web } = settings;
-  const missing = panel.restore(settings);
+  const missing = panel.restore({ ...settings, reference_images: web?.reference_images ?? null }); // by their ids here
   const original = web?.photo ? await api.about(web.photo).catch(() => null) : null;
   const but = missing.length ? `, but not ${missing.join(" and ")}, which this server does not have` : "";
   if (!original) {

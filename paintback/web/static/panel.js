@@ -1,12 +1,13 @@
 // The settings: what the server offers, and the job that the form says.
 
-import { $, capital, make } from "./dom.js";
+import * as api from "./api.js";
+import { $, capital, make, toast } from "./dom.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 // Entries of a job that the page has controls of its own for, and those that everybody sees; the rest are Advanced.
-const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint", "reference_images"];
+const OWN = ["photo", "mask", "model", "method", "fields", "seed", "outpaint"];
 const EVERYDAY = ["prompt", "negative_prompt", "quality", "samples"];
-const LABELS = { negative_prompt: "Not wanted", grow: "Grow the mask", blur: "Blend the seam", mask_is: "An uploaded mask is", guidance: "Guidance", true_cfg_scale: "True guidance", step_distilled: "Made for a few steps" };
+const LABELS = { negative_prompt: "Not wanted", grow: "Grow the mask", blur: "Blend the seam", mask_is: "An uploaded mask is", guidance: "Guidance", true_cfg_scale: "True guidance", step_distilled: "Made for a few steps", reference_images: "Pictures to go by" };
 /** The id of an entry's control, which no element of the page itself has, whatever the entry is called. */
 export const entryId = (name) => `entry-${name.replaceAll("_", "-")}`;
 
@@ -77,6 +78,7 @@ export class Panel {
       group.setAttribute("aria-describedby", helped);
       return make("div", { className: "entry" }, group, shown);
     }
+    if (kind === "files") return make("div", { className: "entry" }, ...this.pictures(name, label, helped), shown);
     let input;
     if (kind === "flag") input = make("input", { type: "checkbox", checked: value });
     else if (kind === "choice") {
@@ -95,9 +97,41 @@ export class Panel {
     return make("div", { className: "entry" }, labelled, shown);
   }
 
+  /** A control for pictures that are sent at once and are ids from then on, and the list of them. */
+  pictures(name, label, helped) {
+    const input = make("input", { type: "file", accept: "image/*", multiple: true, id: entryId(name) });
+    input.setAttribute("aria-describedby", helped);
+    input.addEventListener("change", async () => {
+      const files = [...input.files];
+      input.value = "";
+      try {
+        for (const file of files) this.show(input, await api.upload(file, file.name));
+      } catch (error) {
+        toast(error.message, { bad: true });
+      }
+    });
+    return [make("label", {}, `${label} `, input), make("ul", { className: "pictures" })];
+  }
+
+  /** Adds a picture to those of a control; one that the server does not have any more goes by itself. */
+  show(input, { id, name }) {
+    const list = input.closest(".entry").querySelector("ul");
+    const seen = make("img", { src: api.smallUrl(id), alt: name ?? "" }), away = make("button", { type: "button", textContent: "×", title: `Leave ${name ?? "it"} out` });
+    away.setAttribute("aria-label", away.title);
+    const item = make("li", {}, seen, away);
+    item.dataset.picture = id;
+    seen.addEventListener("error", () => item.remove());
+    away.addEventListener("click", () => { item.remove(); input.focus(); });
+    list.append(item);
+  }
+
   /** What the control of an entry says, null where it is left open. */
   value({ name, kind }) {
     const control = $(entryId(name));
+    if (kind === "files") {
+      const ids = [...control.closest(".entry").querySelectorAll("[data-picture]")].map(({ dataset }) => dataset.picture);
+      return ids.length ? ids : null;
+    }
     if (control.tagName === "FIELDSET") return control.querySelector(":checked").value;
     if (kind === "flag") return control.checked;
     if (control.value === "") return null;
@@ -106,7 +140,10 @@ export class Panel {
 
   put({ name, kind }, value) {
     const control = $(entryId(name));
-    if (control.tagName === "FIELDSET") for (const one of control.querySelectorAll("input")) one.checked = one.value === value;
+    if (kind === "files") {
+      control.closest(".entry").querySelector("ul").replaceChildren();
+      for (const id of value ?? []) this.show(control, { id });
+    } else if (control.tagName === "FIELDSET") for (const one of control.querySelectorAll("input")) one.checked = one.value === value;
     else if (kind === "flag") control.checked = value;
     else control.value = value ?? "";
   }
