@@ -172,8 +172,8 @@ plan: int = inpainter.plan("a.png", "b.png").steps
 request: pb.Request = pb.Request(photo="a.png", mask="b.png", quality="best")
 policy: pb.Policy = pb.Policy(context=8)
 used = [pb.Denoiser, pb.NetworkDenoiser, pb.Observation, pb.Prediction, pb.inpaint, pb.inpaint_audio, pb.inpaint_video,
-        pb.layers, pb.superres, pb.batch, pb.check, pb.denoiser, pb.images, pb.methods, pb.models, pb.observation, pb.priors,
-        pb.randomness, pb.register, pb.schedules, pb.training, pb.__version__]
+        pb.layers, pb.superres, pb.batch, pb.check, pb.denoiser, pb.images, pb.methods, pb.models, pb.observation,
+        pb.priors, pb.randomness, pb.register, pb.schedules, pb.training, pb.__version__]
 enlarged: list[float] = pb.superres("a.png", 2).residuals
 """
 
