@@ -303,39 +303,47 @@ class _Blocks:
 
     def __post_init__(self) -> None:
         hidden = F.max_pool2d((~self.known).float()[None], 2 * self.settings.band + 1, 1, self.settings.band)[0] > 0
-        self._split(hidden)
+        self._split(hidden, 0, 0)
 
-    def _split(self, part: Tensor) -> None:
-        """Takes a part of the hole as it is, or its four quarters where it is large or thinly spread."""
+    def _split(self, part: Tensor, top: int, left: int) -> None:
+        """Takes a part of the hole as it is, or its four quarters where it is large or thinly spread.
+
+        Args:
+            part: (h, w) bool.
+            top: row of its corner.
+            left: column.
+        """
         if not bool(part.any()):
             return
-        (top, bottom), (left, right) = (
-            (int(at[0]), int(at[-1]) + 1) for at in (part.any(axis).nonzero()[:, 0] for axis in (1, 0))
-        )
-        side, most = max(bottom - top, right - left), self.settings.block or max(part.shape)
-        if side <= most and (side <= most // 2 or int(part.sum()) >= SPREAD * (bottom - top) * (right - left)):
-            self._blocks.append(self._block(part))
-            return
-        row, column = (top + bottom) // 2, (left + right) // 2
-        for rows in (slice(0, row), slice(row, None)):
-            for columns in (slice(0, column), slice(column, None)):
-                quarter = torch.zeros_like(part)
-                quarter[rows, columns] = part[rows, columns]
-                self._split(quarter)
-
-    def _block(self, part: Tensor) -> tuple[tuple[slice, ...], _Shown]:
-        """What is asked of a part, and the crop around it in which enough is known."""
         rows, columns = (part.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        part = part[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+        top, left = top + int(rows[0]), left + int(columns[0])
+        side, most = max(part.shape), self.settings.block or max(self.known.shape)
+        if side <= most and (side <= most // 2 or int(part.sum()) >= SPREAD * part.numel()):
+            self._blocks.append(self._block(part, top, left))
+            return
+        row, column = (2 * top + part.shape[0]) // 2 - top, (2 * left + part.shape[1]) // 2 - left
+        self._split(part[:row, :column], top, left)
+        self._split(part[:row, column:], top, left + column)
+        self._split(part[row:, :column], top + row, left)
+        self._split(part[row:, column:], top + row, left + column)
+
+    def _block(self, part: Tensor, top: int, left: int) -> tuple[tuple[slice, ...], _Shown]:
+        """What is asked of a part, and the crop around it in which enough is known."""
         margin = 3 * (self.settings.block or 1) // 8
         while True:
             here = tuple(
-                slice(max(0, int(at[0]) - margin), min(whole, int(at[-1]) + 1 + margin))
-                for at, whole in zip((rows, columns), part.shape, strict=True)
+                slice(max(0, first - margin), min(whole, first + extent + margin))
+                for first, extent, whole in zip((top, left), part.shape, self.known.shape, strict=True)
             )
             known = self.known[here]
             if known.sum() >= self.settings.most or known.shape == self.known.shape:
-                return here, _Shown(self.values[(slice(None), *here)], known, self.settings, part[here])
+                break
             margin *= 2
+        within = torch.zeros_like(known)
+        down, across = top - here[0].start, left - here[1].start
+        within[down : down + part.shape[0], across : across + part.shape[1]] = part
+        return here, _Shown(self.values[(slice(None), *here)], known, self.settings, within)
 
     def equals(self, values: Tensor, known: Tensor) -> bool:
         return torch.equal(self.values, values) and torch.equal(self.known, known)
