@@ -252,6 +252,17 @@ def test_refusals_previews_and_stop(visit, server, tmp_path) -> None:
     broken = tmp_path / "broken.png"
     data = crop(tmp_path).read_bytes()
     broken.write_bytes(data[: len(data) // 2])
+    # The server may be quicker than the browser, which looks at the file too.
+    page.evaluate(
+        """() => {
+            const quick = createImageBitmap;
+            window.createImageBitmap = async (...given) => {
+                window.createImageBitmap = quick;
+                await new Promise((done) => setTimeout(done, 1000));
+                return quick(...given);
+            };
+        }"""
+    )
     drop(page, broken)
     expect(page.locator("#toast")).to_contain_text("truncated")
     expect(page.locator("#welcome")).to_be_visible()

@@ -41,6 +41,7 @@ async function openFile(file, name = file.name || "pasted.png") {
   const before = { ...doc, bitmap: editor.picture, mask: editor.mask, frame: { ...editor.frame } };
   $("picture-name").textContent = `Opening ${name} …`;
   const sent = api.upload(file, name);
+  sent.catch(() => {}); // a refusal may come before the browser has looked at the file; it is told below
   const bitmap = await createImageBitmap(file).catch(() => null); // shown at once where the browser can; the server looks at it meanwhile
   const opened = await guarded(async () => {
     if (bitmap) place({ id: null, name, width: bitmap.width, height: bitmap.height }, bitmap, sent);
