@@ -58,7 +58,7 @@ class Settings:
         mirror: whether mirror images, left for right, are patches too.
         reach: cells within which patches are likely; None for any distance.
         band: known cells around the hole that are asked too.
-        entries: of the matrix of distances that are held at once.
+        entries: of the matrix of distances that are held at once; few enough to stay near a core.
         block: cells along a side of the parts of a hole that have patches of their own; None where all of it shares
             them.
         sigma_min: where the noise levels of the grid become even; see `schedules.EDM`.
@@ -74,7 +74,7 @@ class Settings:
     mirror: bool = True
     reach: float | None = 12.0
     band: int = 2
-    entries: int = 2**23
+    entries: int = 2**20
     block: int | None = None
     sigma_min: float = 0.02
     sigma_max: float = 20.0
