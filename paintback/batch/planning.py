@@ -57,6 +57,7 @@ def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
             yield Planned(task.name, error=str(error))
             continue
         told = plain.reference_images
-        if not speeds and (measured := inpainter.speed(plan, request.prompt, reference_images=told)) is not None:
-            speeds.append(measured)
+        untimed = not speeds or (speeds[0].per_asked == 0 and any(stage.asked for stage in plan.stages))
+        if untimed and (measured := inpainter.speed(plan, request.prompt, reference_images=told)) is not None:
+            speeds[:] = [measured]
         yield Planned(task.name, plan, plan.seconds(speeds[0]) if speeds else None)

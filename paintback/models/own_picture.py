@@ -35,6 +35,7 @@ __all__ = [
     "OwnPictureDenoiser",
     "Settings",
     "load_own_picture",
+    "own_patches",
     "roughness",
     "with_own_patches",
     "write_own_picture",
@@ -227,7 +228,12 @@ def with_own_patches(network: Denoiser, below: float) -> Denoiser:
         network: of pictures; `given` shows what comes back the picture.
         below: sigma / alpha.
     """
-    return MixedDenoiser(network, OwnPictureDenoiser(Settings(most=BESIDE, block=BLOCK)), below)
+    return MixedDenoiser(network, own_patches(), below)
+
+
+def own_patches() -> OwnPictureDenoiser:
+    """Of a picture's own patches as they stand beside a network, before it is given a picture."""
+    return OwnPictureDenoiser(Settings(most=BESIDE, block=BLOCK))
 
 
 @dataclass

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from paintback.denoiser import Denoiser
 from paintback.images.masks import Mask
@@ -23,6 +24,7 @@ from paintback.images.regions import Box, Region, thickness
 from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.models.latent import LatentPolicy
+from paintback.models.own_picture import own_patches
 from paintback.models.tiles import TOGETHER, Tiles
 from paintback.painting.canvas import overlap
 from paintback.painting.frames import Frame
@@ -158,6 +160,7 @@ class Stage:
         evaluations: of one draw, as the method documents them, all repeats.
         vjps: likewise.
         repeats: how often the sampler is run; the draw is the mean of what comes.
+        asked: cells of one row for which the picture's own patches are asked, all evaluations and repeats.
     """
 
     number: int
@@ -175,6 +178,7 @@ class Stage:
     evaluations: int = 0
     vjps: int = 0
     repeats: int = 1
+    asked: int = 0
 
     @property
     def cells(self) -> int:
@@ -188,6 +192,10 @@ class Stage:
         here, there = overlap(self.box, Box(0, 0, *self.region.owners.shape))
         part[here] = self.region.owners[there] == self.region.index
         return part
+
+    def hidden(self) -> Tensor:
+        """Bool of `size`: the cells of which a part is painted."""
+        return F.adaptive_max_pool2d(torch.from_numpy(self.part)[None].float(), self.size)[0] > 0
 
     @property
     def thin(self) -> bool:
@@ -214,10 +222,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Speed:
-    """What one evaluation takes: `seconds` plus `per_pixel` for every pixel of every row that the network sees."""
+    """What one evaluation takes.
+
+    Attributes:
+        seconds: by itself.
+        per_pixel: more for every pixel of every row that the network sees.
+        per_asked: more for every cell of every row for which the picture's own patches are asked.
+    """
 
     seconds: float
     per_pixel: float
+    per_asked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -275,6 +290,7 @@ class Plan:
         return sum(
             (stage.evaluations + BACKWARD * stage.vjps)
             * (self.forwards(stage) * speed.seconds + self.rows * stage.cells * speed.per_pixel)
+            + self.rows * stage.asked * speed.per_asked
             for stage in self.stages
         )
 
@@ -417,7 +433,22 @@ def measure_speed(model: Model, denoiser: Callable[[tuple[int, int]], Denoiser],
             seconds.append(time.perf_counter() - began)
         taken[pixels] = statistics.median(seconds[1:])
     (low, least), (high, most) = min(taken.items()), max(taken.items())
-    if high == low:
-        return Speed(0.0, most / high)
-    slope = max(0.0, (most - least) / (high - low))
-    return Speed(max(0.0, least - slope * low), slope)
+    slope = most / high if high == low else max(0.0, (most - least) / (high - low))
+    return Speed(max(0.0, least - slope * low), slope, _per_asked(model, plan))
+
+
+def _per_asked(model: Model, plan: Plan) -> float:
+    """Times the picture's own patches in the first stage of a plan that asks them; 0 where none does."""
+    stage = next((stage for stage in plan.stages if stage.asked), None)
+    if stage is None:
+        return 0.0
+    noise = torch.Generator().manual_seed(0)
+    x = torch.randn(1, *model.state_shape(stage.size), generator=noise).to(model.device)
+    hole = stage.hidden()[None, None].to(x.device)
+    own = own_patches().given(x, ~hole)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        float(own.at(x, 0.5).flatten()[0])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]) / int(hole.sum())

@@ -143,10 +143,11 @@ class Pyramid:
     def denoiser(self, stage: Stage, told: Told) -> Denoiser:
         """The model's, under a prompt; with the picture's own patches where a wide hole starts from a smooth fill."""
         network = self.model.denoiser_at(stage.size, told)
+        return with_own_patches(network, self.policy.own_below) if self._beside(stage) else network
+
+    def _beside(self, stage: Stage) -> bool:
         recipe, below = self.recipe, self.policy.own_below
-        if recipe.filled and not recipe.quick and below > 0 and not self.near(stage) and stage.tiles is None:
-            return with_own_patches(network, below)
-        return network
+        return recipe.filled and not recipe.quick and below > 0 and not self.near(stage) and stage.tiles is None
 
     def timed(self, stages: Sequence[Stage], told: Told) -> list[Stage]:
         """The stages of a region with their grids: the first one whole, finer scales the last part of it."""
@@ -169,10 +170,19 @@ class Pyramid:
             else:
                 whole = refinement_grid(denoiser, recipe.steps, self.policy.wide_from, method)
             first = whole
-        return [
+        grids = [whole, *([fine] * (len(stages) - 1))]
+        timed = [
             stages[0].timed(first, len(whole) - 1, method, repeats),
             *(stage.timed(fine, len(fine) - 1, method) for stage in stages[1:]),
         ]
+        return [self._asking(stage, grid, denoiser) for stage, grid in zip(timed, grids, strict=True)]
+
+    def _asking(self, stage: Stage, grid: Sequence[float], denoiser: Denoiser) -> Stage:
+        """A timed stage, told how often its cells ask the picture's own patches."""
+        if not self._beside(stage):
+            return stage
+        low = [0 < denoiser.schedule.at(t).ratio < self.policy.own_below for t in grid[:-1]]
+        return replace(stage, asked=stage.evaluations * sum(low) // len(low) * int(stage.hidden().sum()))
 
     def paint(
         self,

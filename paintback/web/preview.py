@@ -26,6 +26,7 @@ SIDE = 384  # longer side of a preview, in pixels
 PAUSE = 0.3  # seconds between previews, and more where making one takes long
 SHARE = 0.1  # of the time at most
 OVERHEAD = 64 * 64  # pixels: what an evaluation costs even where there is little to paint
+ASKED = 4.0  # pixels: what a cell costs for which the picture's own patches are asked (3.0 to 4.7 measured)
 # black, violet, red, orange, pale yellow: dark means sure
 COLOURS = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]], np.float32)
 
@@ -42,7 +43,7 @@ def cost(plan: Plan) -> float:
     """What a plan costs, in pixels that the network sees; the seconds of one of them are measured while it runs."""
     from paintback.painting.layout import Speed
 
-    return plan.seconds(Speed(OVERHEAD, 1.0))
+    return plan.seconds(Speed(OVERHEAD, 1.0, ASKED))
 
 
 @dataclass

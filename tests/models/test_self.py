@@ -369,9 +369,34 @@ def test_only_a_wide_hole_from_a_fill_is_painted_with_patches():
     assert not np.array_equal(painted(1.0), painted(0.0))
     for options in ({"quality": "fast"}, {"method": "ddnm", "num_inference_steps": 3}):
         assert np.array_equal(painted(1.0, **options), painted(0.0, **options))
+    asked = [inpainter.plan(given, hole, quality=quality).stages[0].asked for quality in ("good", "fast")]  # below 0
     hole[...] = False
     hole[20:24, 4:44] = True
     assert np.array_equal(painted(1.0), painted(0.0))
+    assert [*asked, inpainter.plan(given, hole).stages[0].asked] == [0, 0, 0]
+
+
+def test_a_plan_counts_the_cells_that_ask_patches():
+    inpainter = pb.Inpainter.from_pretrained("photo")
+    given, hole = striped()[0], np.zeros((48, 48), bool)
+    hole[16:32, 16:32] = True
+    plan = inpainter.plan(given, hole, num_images_per_prompt=2)
+    (stage,) = plan.stages
+    count = 0
+
+    def counted(self, x, sigma):
+        nonlocal count
+        count += len(x) * int(hole.sum())
+        return own(self, x, sigma)
+
+    own, OwnPictureDenoiser.at = OwnPictureDenoiser.at, counted
+    try:
+        inpainter(given, hole, num_images_per_prompt=2, generator=0)
+    finally:
+        OwnPictureDenoiser.at = own
+    assert 0 < plan.rows * stage.asked == count
+    speed = inpainter.speed(plan)
+    assert speed.per_asked > 0 and plan.seconds(speed) > plan.seconds(dataclasses.replace(speed, per_asked=0.0)) > 0
 
 
 def test_a_long_hole_has_patches_from_all_along_it():
