@@ -27,7 +27,7 @@ from paintback.bench.pictures.protocol import read_protocol
 from paintback.bench.pictures.runner import read_cells
 from paintback.images.encoding import write_whole
 
-__all__ = ["ALL", "PAIRED", "RISING", "Row", "read_results", "summarise", "write_summary"]
+__all__ = ["ALL", "PAIRED", "RISING", "Row", "half_width", "read_results", "summarise", "write_summary"]
 
 ALL = "all masks"
 RESAMPLES = 20  # of the pictures, for the interval of a Frechet distance
@@ -145,7 +145,7 @@ def _compared(summary: Sequence[Row], scores: Sequence[tuple[str, dict[str, floa
             mine, other = scores[place][1], scores[best][1]
             if place != best and len(mine) > 1:
                 apart = np.array([sign * (mine[name] - other[name]) for name in mine])
-                made[place] = replace(made[place], behind=float(apart.mean()), behind_interval=_half_width(apart))
+                made[place] = replace(made[place], behind=float(apart.mean()), behind_interval=half_width(apart))
     return made
 
 
@@ -168,7 +168,7 @@ def _row(cell: Cell, mask: str, rows: Sequence[dict[str, Any]], common: bool, sa
             continue
         values = np.array(list(_by_picture(first, metric).values()))
         means[metric] = float(values.mean())
-        intervals[metric] = _half_width(values)
+        intervals[metric] = half_width(values)
     for metric in FEATURES:
         if f"{metric}_made" in first[0]:
             means[metric], intervals[metric] = _frechet(metric, first)
@@ -182,7 +182,8 @@ def _row(cell: Cell, mask: str, rows: Sequence[dict[str, Any]], common: bool, sa
     )  # fmt: skip
 
 
-def _half_width(values: np.ndarray) -> float:
+def half_width(values: np.ndarray) -> float:
+    """Of the 95 % interval of a mean, by Student's t; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
     return float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
