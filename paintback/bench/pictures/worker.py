@@ -78,11 +78,11 @@ def wanted(suite: Suite, cell: Cell, cases: Sequence[Case]) -> list[Case]:
 
 
 def open_model(name: str, device: str | None, dtype: str | None) -> Inpainter:
-    """The model, painting every picture whole, at one scale and from noise: methods are compared, not policies."""
+    """The model, painting whole pictures at one scale, from noise, by its network: methods are compared, no policies."""
     inpainter = Inpainter.from_pretrained(
         name, device=device, torch_dtype=None if dtype is None else getattr(torch, dtype)
     )
-    inpainter.policy = Policy(widest=2**30, multiple=inpainter.policy.multiple, wide_from=0.0)
+    inpainter.policy = Policy(widest=2**30, multiple=inpainter.policy.multiple, wide_from=0.0, own_below=0.0)
     inpainter.set_progress_bar_config(disable=True)
     return inpainter
 

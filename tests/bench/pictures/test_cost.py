@@ -16,6 +16,7 @@ from paintback.bench.pictures.runner import cells_of
 from paintback.bench.pictures.suite import Suite
 from paintback.bench.pictures.worker import open_model, paint_cases, wanted
 from paintback.models.catalogue import TRAINED
+from paintback.painting import pyramid
 from paintback.schedules import VP
 from tests.bench.pictures.conftest import suite_values
 
@@ -115,8 +116,9 @@ def test_cells_lie_apart(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rows.parquet"]
 
 
-def test_a_models_own_method_spends_its_whole_budget_from_noise(idx):
-    """As every other method does: `photo` by itself starts it from a smooth fill, with half of the steps."""
+def test_a_models_own_method_spends_its_whole_budget_from_noise_on_the_network(idx, monkeypatch):
+    """As every other does: `photo` by itself starts it from a smooth fill, in half of the steps, and adds patches."""
+    monkeypatch.setattr(pyramid, "with_own_patches", None)  # whoever calls it fails
     inpainter = open_model("photo", None, None)
     own = inpainter.model.sampler
     shown = Suite.from_dict(suite_values(), "small")
