@@ -78,7 +78,10 @@ def wanted(suite: Suite, cell: Cell, cases: Sequence[Case]) -> list[Case]:
 
 
 def open_model(name: str, device: str | None, dtype: str | None) -> Inpainter:
-    """The model, painting whole pictures at one scale, from noise, by its network: methods are compared, no policies."""
+    """The model, painting every picture whole, at one scale, from noise and by its network alone.
+
+    Methods are compared, not policies.
+    """
     inpainter = Inpainter.from_pretrained(
         name, device=device, torch_dtype=None if dtype is None else getattr(torch, dtype)
     )
