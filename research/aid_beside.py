@@ -55,7 +55,7 @@ def table(results: Results, first: str = "aid") -> str:
 def _named(row: Row) -> str:
     """The label, where a module of one's own is named by its folder alone."""
     guidance = row.fields.get("guidance")
-    return row.label if guidance is None else f"aid, {Path(guidance).parent.name}"
+    return row.label if guidance is None else f"aid, {Path(guidance).parent.name or guidance}"
 
 
 def _pm(mean: float, interval: float, digits: int) -> str:

@@ -12,9 +12,13 @@ from paintback.cli.train_classifier import classifier
 from paintback.cli.train_prior import loss, parse_range, pictures_of, prior
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from paintback.training.aid import Distance
 
 __all__ = ["parse_range", "train"]
+
+LEAST = 64  # side, pixels, that smaller pictures are brought to for LPIPS
 
 
 @click.group(commands=[prior, loss, classifier])
@@ -23,8 +27,19 @@ def train() -> None:
 
 
 def _in_colour(distance: Distance) -> Distance:
-    """The same distance for grey pictures too."""
-    return lambda a, b: distance(*(part.expand(-1, 3, -1, -1) for part in (a, b)))
+    """The same map of distances for grey pictures too, and for small ones, of which AlexNet's last layers leave none."""
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+    def apart(a: Tensor, b: Tensor) -> Tensor:
+        side = a.shape[-2:]
+        a, b = (part.expand(-1, 3, -1, -1) for part in (a, b))
+        if min(side) >= LEAST:
+            return distance(a, b)
+        larger = [LEAST * n // min(side) for n in side]
+        a, b = (interpolate(part, larger, mode="bilinear") for part in (a, b))
+        return adaptive_avg_pool2d(distance(a, b), side)
+
+    return apart
 
 
 def _whole_numbers(_: click.Context, __: click.Parameter, value: str) -> int | tuple[int, ...]:

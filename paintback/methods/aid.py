@@ -25,9 +25,9 @@ With a noisy y (sigma_y > 0) "replaced" holds while sigma > sigma_y, and then th
 A module belongs to the model that it was trained beside. It never sees what is hidden and is trained with a squared
 error, so that it pulls every sample towards the posterior's mean: not a posterior sampler. A small beta (strong
 guidance) gives the smaller squared error, a large one keeps the backbone's sharpness and diversity. The shipped modules
-are silent below a noise level that their cards name (ours): there the backbone alone draws the details. That of
-`fashion` learnt by the paper's score-function actor, with credit that we made local; `guidance="adjoint"` is the one
-that learnt by backpropagation through the rollout, and that of `photo` learnt so too.
+are silent below a noise level that their cards name (ours): there the backbone alone draws the details. They learnt by
+the paper's score-function actor, with credit that we made local; `guidance="adjoint"` are those that learnt by
+backpropagation through the rollout.
 Cost of N intervals: N evaluations (2 N - 1 with heun, one less on a grid that starts at alpha = 0) and N calls of the
 module, which are not counted: it has about 1 % of the backbone's parameters.
 """

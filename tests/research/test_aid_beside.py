@@ -18,11 +18,12 @@ def test_a_line_for_every_method_and_budget_and_the_difference_by_picture():
         ]
 
     own = Cell("aid:guidance=made/new/aid.safetensors", "aid", {"guidance": "made/new/aid.safetensors"}, 4, None, 4)
-    cells = [Cell("ddnm", "ddnm", {}, 4, None, 4), Cell("aid", "aid", {}, 4, None, 4), own]
-    results = [(cell, holes(more)) for cell, more in zip(cells, (0.02, 0.0, -0.01), strict=True)]
+    named = Cell("aid:guidance=adjoint", "aid", {"guidance": "adjoint"}, 4, None, 4)
+    cells = [Cell("ddnm", "ddnm", {}, 4, None, 4), Cell("aid", "aid", {}, 4, None, 4), own, named]
+    results = [(cell, holes(more)) for cell, more in zip(cells, (0.02, 0.0, -0.01, 0.03), strict=True)]
     results.append((Cell("aid", "aid", {}, 8, None, 8), holes(0.5)))
     lines = table(results).splitlines()
-    assert [line.split(" | ")[1] for line in lines[2:]] == ["aid, new", "aid", "ddnm", "aid"]
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["aid, new", "aid", "ddnm", "aid, adjoint", "aid"]
     assert lines[0].count("|") == lines[-1].count("|")
     assert "+0.0200 ± 0.0000" in lines[4] and "-0.0100 ± 0.0000" in lines[2]
     assert "1.0200 ±" in lines[4] and "11.00 ±" in lines[4]

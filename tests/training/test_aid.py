@@ -12,6 +12,7 @@ from torch import nn
 
 import paintback as pb
 from paintback.cli.main import main
+from paintback.cli.train import _in_colour
 from paintback.methods.aid import Aid
 from paintback.models.embedded import UNetDenoiser
 from paintback.models.guidance import Critic, Guidance, GuidanceConfig, load_guidance
@@ -366,6 +367,24 @@ def test_a_perceptual_cost_is_evaluated_and_never_differentiated(bars, tmp_path)
     for bad, distance in ((replace(recipe, actor="adjoint"), rows_off), (recipe, None), (plain, rows_off)):
         with pytest.raises(ValueError, match=r"score actor|both or none"):
             train_aid(bars, Bars(), tmp_path / "bad", training=bad, distance=distance, **given)
+
+
+def test_lpips_sees_small_grey_pictures_large_and_in_colour():
+    """A map of distances at the picture's own size, for grey pictures of 32 as for colour of 64."""
+    seen = []
+
+    def apart(a, b):
+        seen.append(a.shape)
+        return (a - b).abs().mean(1, keepdim=True)
+
+    a, b = torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32)
+    b[:, :, :, 16:] = 1.0
+    found = _in_colour(apart)(a, b)
+    assert found.shape == a.shape and seen == [(2, 3, 64, 64)]
+    torch.testing.assert_close(found[..., 17:], torch.ones(2, 1, 32, 15))
+    torch.testing.assert_close(found[..., :15], torch.zeros(2, 1, 32, 15))
+    _in_colour(apart)(torch.zeros(2, 3, 64, 80), torch.zeros(2, 3, 64, 80))
+    assert seen[1] == (2, 3, 64, 80)
 
 
 def test_credit_in_a_window_of_the_whole_picture_is_the_whole_pictures(bars):
