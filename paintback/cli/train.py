@@ -27,11 +27,11 @@ def train() -> None:
 
 
 def _in_colour(distance: Distance) -> Distance:
-    """The same map of distances for grey pictures too, and for small ones, of which AlexNet's last layers leave none."""
+    """The same map of distances for grey pictures too, and for small ones, of which AlexNet leaves nothing."""
     from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
     def apart(a: Tensor, b: Tensor) -> Tensor:
-        side = a.shape[-2:]
+        side = (a.shape[-2], a.shape[-1])
         a, b = (part.expand(-1, 3, -1, -1) for part in (a, b))
         if min(side) >= LEAST:
             return distance(a, b)
