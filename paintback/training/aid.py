@@ -421,18 +421,22 @@ def _save(
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, header)
 
 
-def export_guidance(checkpoint: Path, out: Path, *, sigma_low: float | None = None) -> Path:
+def export_guidance(checkpoint: Path, out: Path, *, sigma_low: float | None = None, share: float = 1.0) -> Path:
     """Writes the weights of `train_aid` as float16, to ship them.
 
     Args:
         checkpoint: `aid.safetensors` of a training run.
         out: the file to write.
         sigma_low: the level below which the module is silent; None as trained.
+        share: the part of its action that is kept.
 
     Returns:
         `out`.
     """
     module, header = load_guidance(checkpoint)
+    for layer in (module.trunk.outlet, module.trunk.number):  # the action is linear in both
+        for weights in layer.parameters():
+            weights.mul_(share)
     if sigma_low is not None:
         header["config"] = json.dumps(asdict(replace(module.config, sigma_low=sigma_low)))
     half = {key: value.to(torch.float16).contiguous() for key, value in module.state_dict().items()}

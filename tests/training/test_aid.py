@@ -511,9 +511,16 @@ def test_exploring_in_squares_has_the_exact_gradients_mean_over_each(cells):
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0.15, atol=float(gradients[1].abs().max()) * 0.1)
 
 
-def test_level_of_silence_can_be_set_on_export(bars, tmp_path):
-    small = export_guidance(run(bars, tmp_path, steps=1), tmp_path / "half.safetensors", sigma_low=0.7)
+def test_level_of_silence_and_part_of_the_action_can_be_set_on_export(bars, tmp_path):
+    trained = run(bars, tmp_path, steps=3)
+    small = export_guidance(trained, tmp_path / "half.safetensors", sigma_low=0.7)
     assert load_guidance(small)[0].config == replace(NETWORK, sigma_low=0.7)
+    less = export_guidance(trained, tmp_path / "less.safetensors", sigma_low=0.7, share=0.25)
+    seen = (2 * torch.randn(2, *Bars().batch(1, 0, 2).shape, generator=torch.Generator().manual_seed(0))).unbind()
+    known = mixed_masks(1, 0, 2, 8)
+    whole, part = (load_guidance(path)[0](*seen, Bars().batch(1, 0, 2), known, 2.0) for path in (small, less))
+    assert whole.abs().max() > 0
+    torch.testing.assert_close(part, whole / 4, rtol=2e-3, atol=1e-4)
 
 
 def test_levels():
