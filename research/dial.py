@@ -14,18 +14,18 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import paintback.painting.layout
-import paintback.painting.pyramid
 from paintback.bench.holes import crops, mask_set
 from paintback.bench.lpips import LPIPS
 from paintback.bench.pictures.summary import half_width
 from paintback.cli.output import table
+from paintback.painting import layout, pyramid
 from paintback.tasks.inpaint import Inpainter
 from research.command import run
 
@@ -93,7 +93,7 @@ def draws(photos: Path, lpips: Path, limit: int) -> list[tuple[str, ...]]:
             for rule, k in {**chosen, "knowing the truth": int(np.argmin(far))}.items():
                 rows[rule].append((float(far[k] - far.mean()), float(psnr[k] - psnr.mean())))
     return [
-        ("the draw", "LPIPS less than the mean's", "PSNR more, dB"),
+        ("the draw", "LPIPS, less the mean's", "PSNR, less the mean's, dB"),
         *((rule, *(_told([one[k] for one in found], 4 - 2 * k) for k in (0, 1))) for rule, found in rows.items()),
     ]
 
@@ -101,16 +101,17 @@ def draws(photos: Path, lpips: Path, limit: int) -> list[tuple[str, ...]]:
 def disks(photos: Path, lpips: Path, limit: int) -> list[tuple[str, ...]]:
     """A table of diameters: disks painted as thin holes are, and as wide ones, by quality good."""
     inpainter, distance = _opened(lpips)
-    rows: list[tuple[str, ...]] = [("diameter", "as thin holes", "as wide holes", "PSNR more, dB", "LPIPS less")]
+    rows: list[tuple[str, ...]] = [
+        ("diameter", "as thin holes", "as wide holes", "PSNR, thin less wide, dB", "LPIPS, thin less wide")
+    ]
     for diameter in DIAMETERS:
         found: dict[int, list[tuple[float, float]]] = {}
         for number, (_, truth) in enumerate(crops(photos, CROP, limit)):
             hole = _disks(diameter, np.random.default_rng(100 * number + diameter))
             for limit_of_thin in (99, 0):
-                for module in (paintback.painting.layout, paintback.painting.pyramid):
-                    module.THIN = limit_of_thin  # type: ignore[attr-defined]
                 generator = torch.Generator().manual_seed(number)
-                output = inpainter(truth, hole, quality="good", generator=generator, output_type="np")
+                with patch.object(layout, "THIN", limit_of_thin), patch.object(pyramid, "THIN", limit_of_thin):
+                    output = inpainter(truth, hole, quality="good", generator=generator, output_type="np")
                 made = _pixels(output.images[0])
                 found.setdefault(limit_of_thin, []).append((_psnr(truth, made, hole), distance(truth, made)))
         thin, wide = (np.array(found[limit_of_thin]) for limit_of_thin in (99, 0))
