@@ -8,6 +8,7 @@ alone and gives the same bits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -248,8 +249,8 @@ def paint(
     picture: Picture,
     hole: Mask,
     progress: Watcher | None = None,
-) -> list[tuple[Request, Output[list[Picture]]]]:
-    """Paints the samples of a request.
+) -> Iterator[tuple[Request, Output[list[Picture]]]]:
+    """Paints the samples of a request, one after another.
 
     Args:
         inpainter: with the request's model.
@@ -258,8 +259,8 @@ def paint(
         hole: likewise.
         progress: told of every step.
 
-    Returns:
-        For each sample the request that makes it alone, and the inpainter's output with one `Picture`.
+    Yields:
+        For each sample, when it is done, the request that makes it alone, and the output with one `Picture`.
     """
     import torch
 
@@ -267,7 +268,6 @@ def paint(
     inpainter.set_progress_bar_config(disable=True)
     first, count, name, plain = int(request.seed or 0), request.samples, str(request.method), bare(shown(request))
     plan = None if progress is None else inpainter.plan(picture, hole, request=of_seed(plain, first))
-    done = []
     for number in range(count):
         if progress is not None:
             progress.part(name if count == 1 else f"{name}, sample {number + 1} of {count}", plan)
@@ -279,8 +279,7 @@ def paint(
             output_type="picture",
             callback_on_step_end=None if progress is None else lambda *_: progress.step(),
         )
-        done.append((of_seed(request, first + number), output))
-    return done
+        yield of_seed(request, first + number), output
 
 
 def run_job(

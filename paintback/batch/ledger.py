@@ -137,14 +137,15 @@ class Ledger:
         """Adds records; on return they are on the disk."""
         if not records:
             return
-        data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        whole = text.encode("utf-8", "backslashreplace")  # a name that is no UTF-8 becomes an escape of JSON
         if self._file is None:
             self._parts += 1
-            files.write(data, files.join(self.out, f"manifest/{self._run}-{self._parts:06}.jsonl"))
+            files.write(whole, files.join(self.out, f"manifest/{self._run}-{self._parts:06}.jsonl"))
         else:
             end = self._file.seek(0, os.SEEK_END)
             try:
-                left = memoryview(data)
+                left = memoryview(whole)
                 while left:
                     left = left[self._file.write(left) or 0 :]
                 os.fsync(self._file.fileno())

@@ -57,7 +57,8 @@ def seed_of(seed: int, name: str) -> int:
     >>> seed_of(0, "scans/a") == seed_of(0, "scans/a") != seed_of(0, "scans/b")
     True
     """
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big")
+    text = f"{seed}/{name}".encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big")
 
 
 def read_tasks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,6 +14,9 @@ from paintback.cli.output import Format, emit, format_option, quiet_option, rema
 from paintback.cli.results import check_results, dry_option, numbered, overwrite_option
 from paintback.cli.streams import Streams, piped
 from paintback.painting.request import Request
+
+if TYPE_CHECKING:
+    from paintback.images import Picture
 
 __all__ = ["Order", "inpaint"]
 
@@ -119,6 +122,8 @@ def _run(request: Request, order: Order) -> None:
     from paintback.images import check_writable, write_picture
 
     out, samples = order.out, request.samples
+    if order.streams.to_stdout and samples > 1:
+        raise click.UsageError(f"stdout holds one picture, and {samples} are asked for; give -o a file.")
     names = numbered(out, samples)
     page = out.with_name(f"{out.stem}-sheet.png")
     if not order.dry_run:
@@ -133,34 +138,37 @@ def _run(request: Request, order: Order) -> None:
 
         tell(inpainter, request, picture, hole, order.form)
         return
-    with working(samples, quiet=order.quiet) as progress:
-        painted = paint(inpainter, request, picture, hole, progress)
     rows: list[dict[str, Any]] = []
-    for path, (own, output) in zip(names, painted, strict=True):
-        write_picture(storable(output.images[0], path), path, settings=order.streams.named(own).to_settings())
-        rows.append(
-            {
-                "path": str(path),
-                "seed": own.seed,
-                "evaluations": output.evaluations,
-                "vjps": output.vjps,
-                "seconds": round(output.seconds, 3),
-                "peak_memory_bytes": output.peak_memory_bytes,
-            }
-        )
-    first = order.streams.named(painted[0][0])
-    data: dict[str, Any] = {"outputs": rows, "sheet": None, "settings": first.to_settings()}
+    settings: list[dict[str, Any]] = []
+    pictures: list[Picture] = []
+    with working(samples, quiet=order.quiet) as progress:
+        # each is written when it is done: what ends the run takes none of those before
+        for path, (own, output) in zip(names, paint(inpainter, request, picture, hole, progress), strict=True):
+            settings.append(order.streams.named(own).to_settings())
+            pictures.append(storable(output.images[0], path))
+            write_picture(pictures[-1], path, settings=settings[-1])
+            rows.append(
+                {
+                    "path": str(path),
+                    "seed": own.seed,
+                    "evaluations": output.evaluations,
+                    "vjps": output.vjps,
+                    "seconds": round(output.seconds, 3),
+                    "peak_memory_bytes": output.peak_memory_bytes,
+                }
+            )
+    data: dict[str, Any] = {"outputs": rows, "sheet": None, "settings": settings[0]}
     lines = [
         f"{row['path']}  seed {row['seed']}  {row['evaluations']:g} evaluations  {row['seconds']:.1f} s" for row in rows
     ]
     if samples > 1:
         from paintback.cli.sheet import sheet
 
-        write_picture(sheet([hidden(picture, hole), *(output.images[0] for _, output in painted)]), page)
+        write_picture(sheet([hidden(picture, hole), *pictures]), page)
         data["sheet"] = str(page)
         lines.append(str(page))
     if order.original is not None:
-        data["identical"] = _same(order.original, painted[0][1].images[0])
+        data["identical"] = _same(order.original, pictures[0])
         lines.append(f"{'the same as' if data['identical'] else 'differs from'} {order.original}")
     if not order.streams.to_stdout:
         emit(order.form, data, "\n".join(lines))

@@ -52,40 +52,39 @@ def superres(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, 
     images.check_writable(out, storable(picture, out))
     inpainter, request = open_inpainter(request)
     wishes = {name: value for name, value in request.to_python().items() if name not in NOT_WISHES}
-    made = []
-    with working(samples, quiet=quiet) as progress:
-        # one after another, each with a generator of its own seed, so that any of them can be made alone
-        for number in range(samples):
-            progress.part(method if samples == 1 else f"{method}, sample {number + 1} of {samples}")
-            made.append(
-                superres(
-                    picture,
-                    **wishes,
-                    model=inpainter.model,
-                    generator=torch.Generator().manual_seed(seed + number),
-                    output_type="picture",
-                    callback=progress,
-                    progress_bar=False,
-                )
-            )
     rows: list[dict[str, Any]] = []
     settings: list[dict[str, Any]] = []
-    for number, (path, output) in enumerate(zip(names, made, strict=True)):
-        steps, used = output.settings["num_inference_steps"], output.settings["fields"]
-        own = request.with_(seed=seed + number, samples=1, steps=steps, fields=used)
-        settings.append({"command": "superres", **own.to_settings()})
-        images.write_picture(storable(output.images[0], path), path, settings=settings[-1])
-        rows.append(
-            {
-                "path": str(path),
-                "seed": own.seed,
-                "evaluations": output.evaluations,
-                "vjps": output.vjps,
-                "residual": output.residuals[0],
-                "seconds": round(output.seconds, 3),
-                "peak_memory_bytes": output.peak_memory_bytes,
-            }
-        )
+    pictures: list[images.Picture] = []
+    with working(samples, quiet=quiet) as progress:
+        # one after another, each with a generator of its own seed, so that any of them can be made alone, and written
+        # when it is done, so that what ends the run takes none of those before
+        for number, path in enumerate(names):
+            progress.part(method if samples == 1 else f"{method}, sample {number + 1} of {samples}")
+            output = superres(
+                picture,
+                **wishes,
+                model=inpainter.model,
+                generator=torch.Generator().manual_seed(seed + number),
+                output_type="picture",
+                callback=progress,
+                progress_bar=False,
+            )
+            steps, used = output.settings["num_inference_steps"], output.settings["fields"]
+            own = request.with_(seed=seed + number, samples=1, steps=steps, fields=used)
+            settings.append({"command": "superres", **own.to_settings()})
+            pictures.append(output.images[0])
+            images.write_picture(storable(pictures[-1], path), path, settings=settings[-1])
+            rows.append(
+                {
+                    "path": str(path),
+                    "seed": own.seed,
+                    "evaluations": output.evaluations,
+                    "vjps": output.vjps,
+                    "residual": output.residuals[0],
+                    "seconds": round(output.seconds, 3),
+                    "peak_memory_bytes": output.peak_memory_bytes,
+                }
+            )
     data: dict[str, Any] = {"outputs": rows, "sheet": None, "settings": settings[0]}
     lines = [
         f"{row['path']}  seed {row['seed']}  {row['evaluations']:g} evaluations  residual {row['residual']:.4f}  "
@@ -93,8 +92,8 @@ def superres(photo: str, out: Path, overwrite: bool, form: Format, quiet: bool, 
         for row in rows
     ]
     if samples > 1:
-        larger = resize_unit(picture.to_unit(), made[0].images[0].shape, "bicubic").clip(-1, 1) * 0.5 + 0.5
-        pages = [images.read_picture(larger), *(output.images[0].without_alpha() for output in made)]
+        larger = resize_unit(picture.to_unit(), pictures[0].shape, "bicubic").clip(-1, 1) * 0.5 + 0.5
+        pages = [images.read_picture(larger), *(one.without_alpha() for one in pictures)]
         images.write_picture(sheet(pages), page)
         data["sheet"] = str(page)
         lines.append(str(page))

@@ -262,6 +262,8 @@ def sentence(error: ValidationError, kind: type[Asked], *, python: bool = False)
         return first["msg"].removeprefix("Value error, ")
     if what == "finite_number":
         return f"{name} must be a finite number; got {given}."
+    if what == "string_unicode":
+        return f"{name} is not written in UTF-8: {given}; rename the file."
     if what == "literal_error":
         return f"{name} must be one of {', '.join(option.choices)}; got {given}."
     if what == "string_pattern_mismatch":

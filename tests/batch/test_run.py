@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from PIL import Image
 import paintback as pb
 from paintback.batch import Request, Task, run
 from paintback.batch.ledger import Ledger
+from paintback.batch.tasks import read_tasks
 from paintback.batch.worker import Options, Painter, bytes_per_cell
 from paintback.images import read_picture, read_settings
 from paintback.painting.layout import Policy
@@ -143,6 +146,23 @@ def test_ten_kinds_of_broken_rows_are_named_and_the_rest_is_done(scans, mask, ti
     again = run(pb.batch.read_tasks(str(tmp_path / "rows.jsonl"), str(mask), base)[0], tmp_path / "out", batch=4)
     assert [record["name"] for record in again.done] == ["r6"]
     assert len(again.skipped) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names that are no text")
+def test_a_name_that_is_no_text(scans, mask, tiny_model, tmp_path):
+    """A name in Latin-1, as an old disk has it, fails alone: it is named in the record, and the rest is painted."""
+    paths = scans(2)
+    folder = os.fsencode(paths[1].parent)
+    for path in paths:
+        shutil.copy(mask, path.with_name(f"{path.stem}_mask.png"))
+    os.rename(paths[0], folder + b"/caf\xe9.png")
+    os.rename(paths[0].with_name("scan000_mask.png"), folder + b"/caf\xe9_mask.png")
+    base = {"model": tiny_model, "method": "replacement", "steps": 2, "threads": 1}
+    tasks, _ = read_tasks(str(paths[0].parent), None, base)
+    report = run(tasks, tmp_path / "out")
+    assert ([record["name"] for record in report.done], len(report.failed)) == (["scan001"], 1)
+    (failure,) = [record for record in lines(tmp_path / "out") if record["status"] == "failed"]
+    assert failure["name"] == os.fsdecode(b"caf\xe9") and "rename the file" in failure["error"]
 
 
 def test_what_was_changed_is_done_again(jobs, mask, tmp_path):

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import paintback.tasks.superres as superres_task
 from paintback.images import read_picture, read_settings
+from paintback.tasks.inpaint import Inpainter
 
 
 def pixels(path):
@@ -61,6 +63,29 @@ def test_samples_are_numbered_and_each_can_be_remade_alone(quick, call, photo, m
     assert again.json["identical"] is True
     assert (tmp_path / "out-3-again.png").read_bytes() == (tmp_path / "out-3.png").read_bytes()
     assert read_settings(alone)["fields"]["sigma_y"] == 0.05
+
+
+@pytest.mark.parametrize("command", ["inpaint", "superres"])
+def test_a_sample_is_on_the_disk_before_the_next_one(call, tiny_model, photo, mask, tmp_path, monkeypatch, command):
+    """What ends a run of hours takes none of the samples that are done."""
+    if command == "inpaint":
+        home, name, given = Inpainter, "__call__", (photo, mask)
+    else:
+        home, name, given = superres_task, "superres", (photo, "--method", "ddnm", "--kernel", "area")
+    whole, runs = getattr(home, name), []
+
+    def ended(*arguments, **options):
+        runs.append(1)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(home, name, ended)
+    options = ("--model", tiny_model, "--steps", 2, "--threads", 1, "--samples", 3)
+    done = call(command, *given, "-o", tmp_path / "out.png", *options)
+    assert done.code == 130, done.err
+    assert [path.name for path in tmp_path.glob("out*")] == ["out-1.png"]
+    assert read_settings(tmp_path / "out-1.png")["samples"] == 1
 
 
 def test_again_finds_moved_files_and_refuses_others(quick, call, photo, mask, tmp_path):

@@ -200,6 +200,11 @@ def test_pipes(photo, mask, tiny_model, tmp_path, piped, call):
     assert settings["sha256"][piped] == read_settings(tmp_path / "plain.png")["sha256"][piped]
 
 
+def test_a_pipe_holds_one_picture(call, photo, mask, tiny_model):
+    done = call("inpaint", photo, mask, "-o", "-", "--samples", 2, "--model", tiny_model, "--steps", 2)
+    assert (done.code, "stdout holds one picture" in done.err) == (2, True)
+
+
 def test_two_pipes_are_one_too_many(call):
     done = call("inpaint", "-", "-", "-o", "out.png")
     assert (done.code, "not both" in done.err) == (2, True)
