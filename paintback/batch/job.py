@@ -148,14 +148,9 @@ def load(request: Any) -> Inpainter:
 
     if request.threads is not None:
         torch.set_num_threads(request.threads)
-    try:
-        device = None if request.device is None else torch.device(request.device)
-    except RuntimeError:
-        raise ValueError(f"There is no device {request.device!r}; give cpu, cuda, cuda:1 or mps.") from None
-    dtype = None if request.dtype is None else getattr(torch, request.dtype)
     few = None if request.step_distilled is None else request.step_distilled == "yes"
     return Inpainter.from_pretrained(
-        request.model, device=device, torch_dtype=dtype, offload=request.offload, step_distilled=few
+        request.model, device=request.device, torch_dtype=request.dtype, offload=request.offload, step_distilled=few
     )
 
 

@@ -138,6 +138,9 @@ def _run(request: Request, order: Order) -> None:
 
         tell(inpainter, request, picture, hole, order.form)
         return
+    if picture.pixels.dtype.kind == "f":
+        name = order.streams.named(request).photo
+        remark(f"{name} holds floating-point numbers, which {out.name} rounds to whole ones, known pixels too.")
     rows: list[dict[str, Any]] = []
     settings: list[dict[str, Any]] = []
     pictures: list[Picture] = []

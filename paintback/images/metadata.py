@@ -152,7 +152,8 @@ def metadata_of(im: Image.Image, file: IO[bytes] | None = None, turned: bool = F
         iptc = iptc if isinstance(iptc, bytes) else None
     elif isinstance(info.get("photoshop"), dict):
         iptc = info["photoshop"].get(0x0404)
-    dpi = info.get("dpi")
+    # Pillow makes up 72 dpi for a JPEG that has EXIF and tells no resolution
+    dpi = info.get("dpi") if im.format not in ("JPEG", "MPO") or info.get("jfif_unit") else None
     dpi = (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 1 else exif.dpi
     chunks = list(_png_chunks(file)) if file is not None and im.format == "PNG" else _chunks_of(im)
     png = tuple(one for one in chunks if one[0] in (*COLOUR_CHUNKS, b"pHYs"))

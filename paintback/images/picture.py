@@ -193,6 +193,10 @@ def read_picture(source: Source, *, max_pixels: int = MAX_PIXELS, channels: int 
         return _of_bands(source, channels)
     if isinstance(source, Picture):
         return source
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise PictureError(
+            f"{source!r} is an address, and nothing is fetched from the web; save the picture and give its path."
+        )
     if isinstance(source, (str, PathLike)):
         return _of(decode_file(Path(source), max_pixels), "file")
     if isinstance(source, Image.Image):

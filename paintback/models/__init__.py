@@ -21,15 +21,16 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: 
             `paintback convert` wrote, or of a research checkpoint (.pt, .pkl), the folder of a diffusers pipeline, or
             its id on the Hub ("owner/name").
         device: a torch device or its name; None chooses.
-        dtype: a torch dtype; None for the family's own.
+        dtype: a torch dtype or its name; None for the family's own.
         options: of pipelines alone: `offload`, `step_distilled`, `variant`, `quantization_config`, and more of
             `from_pretrained`.
 
     Raises:
-        ValueError: if there is no such model, or it is no pipeline and takes no such option.
+        ValueError: if there is no such model, device or dtype, or it is no pipeline and takes no such option.
     """
     from paintback.models.checkpoints import load_checkpoint
 
+    device, dtype = _device(device), _dtype(dtype)
     options = {
         key: value for key, value in options.items() if value is not None and (key, value) != ("offload", "none")
     }
@@ -60,6 +61,38 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: 
         f"There is no model {str(name)!r}; give one of {names}, the path of your own weights (.safetensors), or a "
         "diffusers pipeline's folder or Hub id."
     )
+
+
+def _device(device: Any) -> Any:
+    """A device's name as torch's own.
+
+    Raises:
+        ValueError: for none of torch's.
+    """
+    if not isinstance(device, str):
+        return device
+    import torch
+
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"There is no device {device!r}; give cpu, cuda, cuda:1 or mps.") from None
+
+
+def _dtype(dtype: Any) -> Any:
+    """A dtype, which may be given by its name.
+
+    Raises:
+        ValueError: for what is no dtype of floating-point numbers.
+    """
+    if dtype is None:
+        return None
+    import torch
+
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"There is no dtype {dtype!r} for a network; give float32, bfloat16 or float16.")
+    return found
 
 
 def _plugged(name: str, entry: ModelEntry, device: Any, dtype: Any) -> Model:

@@ -289,7 +289,9 @@ def prepare(picture: Picture, mask: Any, request: Request) -> tuple[Picture, Mas
     Raises:
         ValueError: for a mask that does not fit or leaves nothing to do.
     """
-    if mask is None and any(request.outpaint):
+    if mask is None and not any(request.outpaint):
+        raise ValueError("There is no mask, and nothing to paint: give mask_image, or outpaint to widen the picture.")
+    if mask is None:
         hole = np.zeros(picture.shape, bool)
     else:
         hole = masks.read_mask(mask, mask_is=request.mask_is, picture=picture)

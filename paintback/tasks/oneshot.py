@@ -81,6 +81,8 @@ def inpaint(
         image = laid if several else laid[0]
         if channels_first and isinstance(mask_image, np.ndarray) and mask_image.ndim == 3:
             mask_image = np.moveaxis(mask_image, 0, -1)
+    if isinstance(image, list | tuple) and not image:
+        raise ValueError("The list of pictures is empty; give at least one.")
     inpainter = model if isinstance(model, Inpainter) else _keep(model, device, torch_dtype)
     own = copy.copy(inpainter)  # whose `interrupt` is this call's alone
     given = _listed(image)

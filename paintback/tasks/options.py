@@ -72,6 +72,7 @@ ELSEWHERE = {
     "ip_adapter_image": "the other side of an IP-Adapter's guidance is what its pipeline takes by default, no picture",
     "ip_adapter_image_embeds": "those of the negative picture stand first in ip_adapter_image_embeds",
     "latents": "the noise is drawn by generator",
+    "mask": "give mask_image",
     "masked_image_latents": "the picture and the mask are encoded here; give mask_image",
     "mu": "the shift of the times is worked out from the picture's size",
     "original_size": _SIZES,

@@ -127,6 +127,19 @@ def test_png_chunks_are_kept_as_they_are(tmp_path, dtype):
         assert im.text["Copyright"] == "ich, Jürgen"
 
 
+def test_no_resolution_is_made_up(tmp_path):
+    """A JPEG with EXIF and without a resolution, for which Pillow says 72 dpi."""
+    exif = Image.Exif()
+    exif[COPYRIGHT] = "me"
+    Image.fromarray(noise()).save(tmp_path / "a.jpg", exif=exif)
+    assert Image.open(tmp_path / "a.jpg").info["dpi"] == (72, 72)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.metadata.dpi is None
+    write_picture(picture, tmp_path / "b.png")
+    assert "dpi" not in Image.open(tmp_path / "b.png").info
+    assert 282 not in Image.open(tmp_path / "b.png").getexif()
+
+
 @pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("tif", "TIFF"), ("webp", "WebP")])
 def test_what_a_format_cannot_hold_is_named_once(tmp_path, suffix, kind):
     picture = read_picture(png_with(tmp_path, COLOUR + TEXTS))

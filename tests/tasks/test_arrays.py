@@ -146,3 +146,25 @@ def test_what_bmp_and_ppm_cannot_hold(tmp_path: Path) -> None:
     told = Picture(values("uint8", (5, 7, 3)), metadata=Metadata(dpi=(300.0, 300.0)))
     with pytest.warns(Remark, match="BMP cannot hold the resolution"):
         write_picture(told, tmp_path / "told.bmp")
+
+
+@pytest.mark.parametrize(
+    ("given", "change", "says"),
+    [
+        ([], {}, "The list of pictures is empty"),
+        (values("uint8", (24, 30, 3)), {"mask_image": None}, "There is no mask, and nothing to paint"),
+        (values("uint8", (24, 30, 3)), {"mask": HOLE}, "no keyword 'mask' here: give mask_image."),
+        ("https://example.org/a.png", {}, "'https://example.org/a.png' is an address, and nothing is fetched"),
+        (values("uint8", (24, 30, 3)), {"model": "photo", "device": "gpu"}, "There is no device 'gpu'; give cpu"),
+        (values("uint8", (24, 30, 3)), {"model": "photo", "torch_dtype": "half-ish"}, "There is no dtype 'half-ish'"),
+        (values("uint8", (24, 30, 3)), {"model": "photo", "torch_dtype": torch.int8}, "There is no dtype torch.int8"),
+    ],
+)
+def test_what_cannot_be_painted_is_one_sentence(inpainter: pb.Inpainter, given, change, says) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the text is looked at below
+        pb.inpaint(given, **{"mask_image": HOLE, "model": inpainter, **change})
+    assert says in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_dtype_may_be_given_by_its_name() -> None:
+    assert pb.Inpainter.from_pretrained("photo", torch_dtype="bfloat16").model.dtype == torch.bfloat16
