@@ -31,6 +31,7 @@ __all__ = [
     "draws",
     "intervals",
     "named",
+    "parsed",
     "resolve",
     "starts_filled",
     "thin_draws",
@@ -84,6 +85,16 @@ def named(text: str) -> Method:
     """
     from paintback import methods
 
+    name, fields = parsed(text)
+    return methods.get(name, **fields)
+
+
+def parsed(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the fields of a text NAME[:FIELD=VALUE...].
+
+    Raises:
+        ValueError: for another text.
+    """
     name, *pairs = text.split(":")
     fields: dict[str, Any] = {}
     for pair in pairs:
@@ -94,7 +105,7 @@ def named(text: str) -> Method:
             fields[field] = json.loads(value)
         except json.JSONDecodeError:
             fields[field] = value
-    return methods.get(name, **fields)
+    return name, fields
 
 
 def intervals(request: Request, method: Method, own: int) -> int:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
@@ -34,6 +34,10 @@ from paintback.web.security import Guard
 from paintback.web.store import FINISHED, NoRoomError, QueueFullError, Store, writing
 from paintback.web.tools import FindRequest, PlanView, Reader
 from paintback.web.worker import Worker, describe, one_of, read, wish
+
+if TYPE_CHECKING:
+    from paintback.images import Picture
+    from paintback.images.masks import Mask
 
 __all__ = ["make_app"]
 
@@ -382,8 +386,7 @@ class _Api:
 
         try:
             job = self._complete(self._parse(data))
-            asked = wish(self.store, job.model_dump(mode="json"), self.config)
-            picture, hole, bare = read(asked, self._reader)
+            picture, hole, bare = self._read(job)
             timed = find(self.config.models[job.model].source) is not None  # a pipeline's speed is known once it ran
             speed, ahead = self.store.speed(job.model, job.method), self.store.alive()
             with self.workers[0].planning(job.model) if self.workers else nullcontext() as inpainter:
@@ -442,7 +445,9 @@ class _Api:
         self._check_room()
         try:
             complete = self._complete(job)
-            self._check(complete)
+            picture, hole, bare = self._read(complete)  # before anybody waits for them
+            if self.workers:
+                self.workers[0].check_time(bare, picture, hole, complete.samples)
             new = self.store.add_job(
                 complete.model_dump(mode="json"),
                 client,
@@ -464,7 +469,7 @@ class _Api:
             ValueError: for a model, method or field that there is not, or more than this server gives.
         """
         from paintback.models.catalogue import TRAINED, recommended
-        from paintback.painting.quality import draws, resolve
+        from paintback.painting.quality import draws, parsed, resolve
 
         choices, limits = self._choices(), self.config.limits
         model = next((model for model in choices.models if model.name == job.model), None)
@@ -490,28 +495,24 @@ class _Api:
         for what, value, most in (
             ("samples", job.samples, limits.samples),
             ("average", draws(job), schemas.MOST_DRAWS),
-            ("steps", job.steps or 1, schemas.MOST),
+            ("steps", max(job.steps or 1, job.listed or 1), schemas.MOST),
             ("height and width", max(job.height or 1, job.width or 1), schemas.LARGEST_SIDE),
         ):
             if value > most:
                 raise ValueError(f"{what} is at most {most} here; got {value}.")
-        fields = job.fields
-        if not model.trained:
-            method = next((method for method in choices.methods if method.name == name), None)
-            if method is None:
-                known = ", ".join(method.name for method in choices.methods)
-                raise ValueError(f"There is no method {name!r}; choose one of {known}.")
-            fields = schemas.check_fields(method, fields)
+        fields = job.fields if model.trained else schemas.check_fields(choices.methods, name, job.fields)
+        if job.thin_method is not None:
+            schemas.check_fields(choices.methods, *parsed(job.thin_method))
         whole = job.with_(
             seed=seed, fields=fields, prompt=job.prompt or None, negative_prompt=job.negative_prompt or None
         )
         return resolve(whole, own)
 
-    def _check(self, job: JobRequest) -> None:
-        """Looks at the pictures before anybody waits for them.
+    def _read(self, job: JobRequest) -> tuple[Picture, Mask, JobRequest]:
+        """The picture, the hole and the request as `read` has them, unless the canvas would be too large.
 
         Raises:
-            ValueError: for a mask that does not fit, a canvas that is too large, or a job that would take too long.
+            ValueError: for such a canvas, or a mask that does not fit.
         """
         row = self._row(str(job.photo))
         left, top, right, bottom = job.outpaint
@@ -522,9 +523,7 @@ class _Api:
             raise ValueError(f"With what is added it is more than {limits.side} pixels long; add less.")
         if job.mask is None and not any(job.outpaint):
             raise ValueError("There is neither a mask nor anything to add around the picture; give one of them.")
-        picture, hole, bare = read(wish(self.store, job.model_dump(mode="json"), self.config), self._reader)
-        if self.workers:
-            self.workers[0].check_time(bare, picture, hole, job.samples)
+        return read(wish(self.store, job.model_dump(mode="json"), self.config), self._reader)
 
     def _job_row(self, job: str) -> dict[str, Any]:
         row = self.store.job(job)

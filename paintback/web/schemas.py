@@ -318,20 +318,28 @@ def _fields(kind: Any) -> list[FieldView]:
     return found
 
 
-def check_fields(method: MethodView, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request, refused where they are none that may be set from outside.
+def check_fields(methods: list[MethodView], method: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request's method, refused where they are none that may be set from outside.
+
+    Args:
+        methods: that there are.
+        method: the name of the one.
+        values: of its fields.
 
     Raises:
         ValueError: in one sentence.
     """
-    known = {entry.name: entry for entry in method.fields}
+    kind = next((one for one in methods if one.name == method), None)
+    if kind is None:
+        raise ValueError(f"There is no method {method!r}; choose one of {', '.join(one.name for one in methods)}.")
+    known = {entry.name: entry for entry in kind.fields}
     good = {}
     for name, value in values.items():
         entry = known.get(name)
         if entry is None:
             if value is None:  # what a PNG of a default run carries
                 continue
-            raise ValueError(f"{method.name} has no field {name!r} here; it has {', '.join(known)}.")
+            raise ValueError(f"{method} has no field {name!r} here; it has {', '.join(known)}.")
         if entry.type == "choice":
             if value is not None and (not isinstance(value, str) or value not in entry.choices):
                 raise ValueError(f"{name} must be one of {', '.join(entry.choices)}; got {value!r}.")

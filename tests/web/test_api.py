@@ -222,7 +222,12 @@ def test_a_file_is_served_as_what_it_is(shared: Site, form: str, media: str) -> 
         ({"fields": {"eta": 7}}, 409, "eta"),
         ({"fields": {"eta": "/etc/passwd"}}, 409, "eta"),
         ({"method": "aid", "fields": {"guidance": "/etc/passwd"}}, 409, "no field"),
+        ({"method": 'aid:guidance="/etc/passwd"'}, 409, "no method"),
+        ({"thin_method": 'aid:guidance="/etc/passwd"'}, 409, "no field 'guidance'"),
+        ({"thin_method": "lanpaint:inner_steps=100000000"}, 409, "at most 1000"),
+        ({"thin_method": "nothing"}, 409, "no method"),
         ({"method": "daps", "fields": {"ode_steps": 10**7}}, 409, "at most 1000"),
+        ({"grid": ",".join(f"{1 - k / 2000:.4f}" for k in range(1500))}, 409, "steps is at most 1000"),
         ({"prompt": "a spoon"}, 409, "reads no text"),
         ({"steps": 0}, 422, "steps"),
         ({"step_distilled": "yes"}, 409, "leave step_distilled out"),
@@ -241,6 +246,24 @@ def test_a_job_is_refused_in_a_sentence(shared: Site, change, status, words) -> 
     assert answer.status_code == status, answer.text
     detail = answer.json()["detail"]
     assert words in detail and detail.endswith((".", "?")) and str(shared.config.data) not in detail
+    if status == 409:
+        assert shared.http.post("/api/plans", json={**shared.given, "method": "ddnm", **change}).status_code == 409
+
+
+def test_a_plan_extends_no_picture_that_would_be_too_large(shared: Site, monkeypatch) -> None:
+    def reads(*_):
+        raise AssertionError("the picture was read")
+
+    monkeypatch.setattr("paintback.web.app.read", reads)
+    for outpaint, words in (([900] * 4, "more than 1000000 pixels"), ([33_000, 0, 0, 0], "pixels")):
+        for path in ("/api/plans", "/api/jobs"):
+            answer = shared.http.post(path, json={**shared.given, "outpaint": outpaint})
+            assert answer.status_code == 409 and words in answer.json()["detail"], answer.text
+
+
+def test_a_thin_holes_method_may_have_what_any_method_may(shared: Site) -> None:
+    given = {**shared.given, "thin_method": "lanpaint:inner_steps=3", "steps": 1}
+    assert shared.http.post("/api/plans", json=given).status_code == 200
 
 
 @pytest.fixture(scope="module")
