@@ -22,6 +22,7 @@ __all__ = [
     "check_entry",
     "entries",
     "find",
+    "is_here",
     "is_pipeline",
     "read_header",
     "recommended",
@@ -200,6 +201,15 @@ def recommended(name: str, step_distilled: str | None = None) -> Sampler:
     meta = read_header(path).get("__metadata__", {})
     assert isinstance(meta, dict)
     return Sampler(**json.loads(meta.get("sampler", "{}")))
+
+
+def is_here(name: str) -> bool:
+    """Whether a model is known to be on this machine, before it is loaded.
+
+    Args:
+        name: as in `recommended`.
+    """
+    return name in entries() or find(name) is not None or Path(name).exists() or _index(name) is not None
 
 
 def is_pipeline(name: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from paintback.denoiser import Denoiser
-from paintback.painting.request import Request
+from paintback.painting.request import Request, numbers
 from paintback.schedules import Grid, karras, log_snr, uniform
 
 __all__ = ["Times", "of_request"]
@@ -32,17 +32,12 @@ def of_request(request: Request) -> Times | None:
         "karras": lambda denoiser, steps: karras(),
         "log_snr": lambda denoiser, steps: log_snr(),
     }
-    if text in kinds:
+    values = numbers(text)
+    if values is None:
         return kinds[text]
-    values = _numbers(text)
     if named[0] == "grid":
         times = [*values, 0.0] if values[-1] else values
         return lambda denoiser, steps: times
     if named[0] == "timesteps":
         return lambda denoiser, steps: denoiser.times_of(timesteps=values)
     return lambda denoiser, steps: denoiser.times_of(sigmas=values)
-
-
-def _numbers(text: str) -> Sequence[float]:
-    """The numbers of a list with commas between."""
-    return [float(part) for part in text.split(",")]

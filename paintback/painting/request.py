@@ -13,9 +13,18 @@ use the value, in `painting` or `tasks`.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, WithJsonSchema, field_serializer, field_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from paintback.painting.asking import Ask, Asked, Option, options, sentence
@@ -32,6 +41,7 @@ __all__ = [
     "Quality",
     "Request",
     "SuperresRequest",
+    "numbers",
     "options",
     "sentence",
 ]
@@ -47,6 +57,25 @@ MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-f
 
 Quality = Literal["fast", "good", "best"]
 QUALITIES: tuple[str, ...] = get_args(Quality)
+
+
+def numbers(text: str) -> list[float] | None:
+    """The numbers of a list with commas between; None for a name."""
+    return [float(part) for part in text.split(",")] if text[0].isdigit() else None
+
+
+def _finite(text: str | None, info: ValidationInfo) -> str | None:
+    """What a list has to be beyond its pattern."""
+    if text is None:
+        return None
+    try:
+        if all(math.isfinite(one) for one in numbers(text) or ()):
+            return text
+    except ValueError:
+        pass
+    shown = text if len(text) <= 80 else f"{text[:76]}..."
+    raise ValueError(f"{info.field_name} must list finite numbers with commas between; got {shown!r}.")
+
 
 # What several requests share.
 Side = Annotated[int, Field(ge=0, le=65_536)]
@@ -228,6 +257,7 @@ class Request(Asked):
             pattern=NUMBERS,
             description="The model's own timesteps in place of steps, falling, with commas between.",
         ),
+        AfterValidator(_finite),
         Ask("advanced", metavar="T,T,..."),
     ] = None
     sigmas: Annotated[
@@ -237,6 +267,7 @@ class Request(Asked):
             pattern=NUMBERS,
             description="Noise levels as the model's scheduler takes them, in place of steps, falling, likewise.",
         ),
+        AfterValidator(_finite),
         Ask("advanced", metavar="S,S,..."),
     ] = None
     grid: Annotated[
@@ -247,6 +278,7 @@ class Request(Asked):
             description="How the steps are spaced: model (as its scheduler does), uniform, karras, log_snr, or times "
             "falling from at most 1; none for the method's own.",
         ),
+        AfterValidator(_finite),
         Ask("advanced", metavar="NAME"),
     ] = None
     average: Annotated[
@@ -412,8 +444,7 @@ class Request(Asked):
     def listed(self) -> int | None:
         """The intervals of the times that `grid`, `timesteps` or `sigmas` lists; None where none does."""
         for text in (self.grid, self.timesteps, self.sigmas):
-            if text is not None and text[0].isdigit():
-                values = [float(part) for part in text.split(",")]
+            if text is not None and (values := numbers(text)):
                 return len(values) - (len(values) > 1 and values[-1] == 0 and self.timesteps is None)
         return None
 

@@ -16,6 +16,8 @@ from typing_extensions import Unpack
 
 from paintback.images.outputs import OutputType
 from paintback.images.picture import Picture, to_numpy
+from paintback.models.catalogue import is_here
+from paintback.resources import in_room
 from paintback.tasks.inpaint import Inpainter, Output
 from paintback.tasks.options import Options, signature
 
@@ -103,8 +105,11 @@ def _keep(model: str | Path, device: Any, dtype: torch.dtype | None) -> Inpainte
     key = (str(model), str(device), str(dtype))
     with _loading:
         if key not in _kept:
-            _kept.clear()  # the old one's memory first
-            _kept[key] = Inpainter.from_pretrained(model, device=device, torch_dtype=dtype)
+
+            def load() -> Inpainter:
+                return Inpainter.from_pretrained(model, device=device, torch_dtype=dtype)
+
+            _kept[key] = in_room(load, _kept, 0, here=is_here(str(model)))  # the old one's memory first
         return _kept[key]
 
 

@@ -97,7 +97,8 @@ def make_app(config: Config) -> FastAPI:
         },
     )
     app.state.store = api.store
-    app.add_middleware(Guard, hosts=config.hosts, token=config.token)
+    most = config.limits.body_bytes
+    app.add_middleware(Guard, hosts=config.hosts, token=config.token, most=most, uploads="/api/pictures")
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(NoRoomError, _no_room)
     app.add_exception_handler(Exception, _broken)
@@ -144,7 +145,7 @@ def make_app(config: Config) -> FastAPI:
                       responses={200: {"content": {"image/webp": binary}}, **missing})  # fmt: skip
     app.add_api_route("/api/pictures/{picture}/find", api.find, methods=["POST"], tags=["pictures"],
                       response_class=Response, summary="Find what is to be repainted",
-                      responses={**view, **long, **unfound})  # fmt: skip
+                      responses={**view, **slow, **long, **unfound})  # fmt: skip
     app.add_api_route("/api/models/{model}/load", api.load, methods=["POST"], status_code=202, tags=["page"],
                       response_class=Response, summary="Load a model beforehand", responses=missing)  # fmt: skip
     app.add_api_route("/api/plans", api.plan, methods=["POST"], tags=["jobs"],
@@ -378,8 +379,7 @@ class _Api:
 
     async def plan(self, request: Request) -> PlanView:
         """What a job would take: its evaluations, and its seconds by the speed that was measured on this machine."""
-        data = await self._job_data(request)
-        return await to_thread.run_sync(self._plan, data, limiter=self._decoding)
+        return await to_thread.run_sync(self._plan, await request.body(), limiter=self._decoding)
 
     def _plan(self, data: bytes) -> PlanView:
         from paintback.models.catalogue import find
@@ -416,13 +416,7 @@ class _Api:
 
     async def add_job(self, request: Request) -> JobView:
         """Puts a job into the queue. What is left open is filled in and comes back: method, fields, steps, seed."""
-        data = await self._job_data(request)
-        return await to_thread.run_sync(self._take_job, data, _client(request), limiter=self._decoding)
-
-    async def _job_data(self, request: Request) -> bytes:
-        most = self.config.limits.body_bytes
-        large = f"The job is longer than {most} bytes, which is all that one may be; send pictures by /api/pictures."
-        return b"".join([block async for block in _body(request, most, large)])
+        return await to_thread.run_sync(self._take_job, await request.body(), _client(request), limiter=self._decoding)
 
     def _parse(self, data: bytes) -> JobRequest:
         """A job's JSON, whose pictures are here."""

@@ -356,11 +356,13 @@ def check_fields(methods: list[MethodView], method: str, values: dict[str, Any])
 
 
 def job_view(row: dict[str, Any], progress: Any = None) -> JobView:
-    """A job's row, and its progress where it runs."""
+    """A job's row, and its progress where it runs; entries of another version are left alone."""
     names = ProgressView.model_fields
     return JobView(
         **{name: row[name] for name in JobView.model_fields if name in row and name not in ("outputs", "request")},
-        request=JobRequest(**row["request"]),
+        request=JobRequest(
+            **{name: value for name, value in row["request"].items() if name in JobRequest.model_fields}
+        ),
         outputs=[OutputView(**output) for output in row["outputs"]],
         progress=None if progress is None else ProgressView(**{name: getattr(progress, name) for name in names}),
     )

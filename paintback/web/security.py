@@ -5,6 +5,7 @@
 - Token: asked for wherever the server is bound to more than the loopback. `/?token=...` turns it into a cookie that
   scripts cannot read and other sites cannot send; programs send `Authorization: Bearer ...`.
 - Time: a body that comes too slowly is not waited for, so that nobody holds the server by sending nothing.
+- Length: a body that is too long is refused as soon as that is known, whatever route reads it.
 """
 
 from __future__ import annotations
@@ -52,10 +53,21 @@ class Guard:
         hosts: names that a request may call this server by.
         token: what a request has to show, or None.
         patience: seconds that a body may keep the server waiting.
+        most: bytes of a body, or None.
+        uploads: path of the route that counts them itself.
     """
 
-    def __init__(self, app: App, hosts: frozenset[str], token: str | None, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        app: App,
+        hosts: frozenset[str],
+        token: str | None,
+        patience: float = PATIENCE,
+        most: int | None = None,
+        uploads: str = "",
+    ) -> None:
         self.app, self.hosts, self.token, self.patience = app, hosts, token, patience
+        self.most, self.uploads = most, uploads
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One request."""
@@ -83,10 +95,11 @@ class Guard:
             await _reply(sending, *refusal, (*more, (b"connection", b"close")))
             return
         with suppress(ClientDisconnect):  # nobody is there to be answered
-            await self.app(scope, self._in_time(receive), sending)
+            most = None if scope["path"] == self.uploads else self.most
+            await self.app(scope, self._limited(receive, most), sending)
 
-    def _in_time(self, receive: Any) -> Any:
-        """`receive` with a limit on the time that the body takes."""
+    def _limited(self, receive: Any, most: int | None) -> Any:
+        """`receive` with limits on the time and the bytes that the body takes."""
         began, size, whole = time.monotonic(), 0, False
 
         async def receiving() -> MutableMapping[str, Any]:
@@ -101,6 +114,9 @@ class Guard:
                 text = f"The body came too slowly, {size} bytes in {time.monotonic() - began:.0f} s; send it again."
                 raise HTTPException(408, text, {"connection": "close"}) from None
             size += len(message.get("body", b""))
+            if most is not None and size > most:
+                text = f"The body is longer than {most} bytes, which is all that it may be"
+                raise HTTPException(413, f"{text}; send pictures to {self.uploads}.", {"connection": "close"})
             whole = not message.get("more_body", False)
             return message
 

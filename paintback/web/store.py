@@ -484,16 +484,17 @@ class Store:
         row = self.job(job)
         if row is None or row["state"] not in FINISHED:
             return False
-        with self._change() as db:
-            db.execute("DELETE FROM outputs WHERE job=?", (job,))
-            db.execute("DELETE FROM jobs WHERE id=?", (job,))
-        uses = self._uses()
-        pictures = [output["picture"] for output in row["outputs"]] + [row["spread"]] * (row["spread"] is not None)
-        kept = [picture for picture in pictures if uses[picture]]
-        if kept:
+        with self._lock:  # no job may come to use one of its results meanwhile
             with self._change() as db:
-                db.executemany("UPDATE pictures SET kind='upload' WHERE id=?", [(picture,) for picture in kept])
-        self._remove_pictures([picture for picture in pictures if not uses[picture]])
+                db.execute("DELETE FROM outputs WHERE job=?", (job,))
+                db.execute("DELETE FROM jobs WHERE id=?", (job,))
+            uses = self._uses()
+            pictures = [output["picture"] for output in row["outputs"]] + [row["spread"]] * (row["spread"] is not None)
+            kept = [picture for picture in pictures if uses[picture]]
+            if kept:
+                with self._change() as db:
+                    db.executemany("UPDATE pictures SET kind='upload' WHERE id=?", [(picture,) for picture in kept])
+            self._remove_pictures([picture for picture in pictures if not uses[picture]])
         return True
 
     def _uses(self) -> Counter[str]:

@@ -300,7 +300,7 @@ class Worker(threading.Thread):
         return "stopped" if self.store.stopping(identifier) else "done", None, self._spread(identifier, hole, progress)
 
     def load(self, model: str, step_distilled: str | None = None) -> Inpainter:
-        """The model of an offer; the last ones stay loaded.
+        """The model of an offer; the last ones stay loaded, where there is room for them beside it.
 
         Args:
             model: its name.
@@ -308,12 +308,11 @@ class Worker(threading.Thread):
         """
         import torch
 
-        from paintback.models.catalogue import is_pipeline
+        from paintback.models.catalogue import is_here, is_pipeline
+        from paintback.resources import in_room
         from paintback.tasks.inpaint import Inpainter
 
         if model not in self._loaded:
-            while len(self._loaded) >= LOADED:
-                self._loaded.popitem(last=False)
             try:
                 device = None if self.config.device is None else torch.device(self.config.device)
             except RuntimeError:
@@ -322,12 +321,16 @@ class Worker(threading.Thread):
                 ) from None
             source, offload = self.config.models[model].source, self.config.offload
             pipeline = is_pipeline(source)  # others have nothing to offload
-            self._loaded[model] = Inpainter.from_pretrained(
-                source,
-                device=device,
-                torch_dtype=None if self.config.dtype is None else getattr(torch, self.config.dtype),
-                offload=offload if pipeline else None,
-            )
+
+            def load() -> Inpainter:
+                return Inpainter.from_pretrained(
+                    source,
+                    device=device,
+                    torch_dtype=None if self.config.dtype is None else getattr(torch, self.config.dtype),
+                    offload=offload if pipeline else None,
+                )
+
+            self._loaded[model] = in_room(load, self._loaded, LOADED - 1, here=is_here(source))
         self._loaded.move_to_end(model)
         inpainter = self._loaded[model]
         if step_distilled is None or inpainter.model.step_distilled == (step_distilled == "yes"):

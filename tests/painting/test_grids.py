@@ -82,6 +82,10 @@ def test_they_reach_the_run() -> None:
         ({"timesteps": [5, 1]}, "have no numbers"),
         ({"grid": "cosine"}, "grid"),
         ({"grid": [0.2, 0.9]}, "fall strictly"),
+        ({"grid": "1-"}, "grid must list finite numbers with commas between; got '1-'"),
+        ({"grid": "1,1e999"}, "grid must list finite numbers"),
+        ({"timesteps": "9..,1"}, "timesteps must list finite numbers"),
+        ({"sigmas": [float("inf"), 1.0]}, "sigmas"),
     ],
     ids=str,
 )

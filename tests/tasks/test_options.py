@@ -141,6 +141,8 @@ def test_inpaint_keeps_its_model_and_gives_back_what_it_was_given(monkeypatch) -
     loaded: list[str] = []
 
     def load(name, **more) -> pb.Inpainter:
+        if name == "nobody":
+            raise ValueError("There is no model 'nobody'.")
         loaded.append(name)
         return pb.Inpainter(tiny_model())
 
@@ -153,8 +155,11 @@ def test_inpaint_keeps_its_model_and_gives_back_what_it_was_given(monkeypatch) -
     assert isinstance(array, np.ndarray) and (tensor[0].permute(1, 2, 0).numpy() == array[0]).all()
     (picture,) = pb.inpaint(IMAGE, MASK, model="other", output_type="pil", **call).images
     assert picture.size == (24, 24) and loaded == ["photo", "other"] and len(oneshot._kept) == 1
+    with pytest.raises(ValueError, match="no model 'nobody'"):
+        pb.inpaint(IMAGE, MASK, model="nobody")
     wide = pb.inpaint(IMAGE, model="other", outpaint=(4, 0, 0, 0), **call).images
     assert wide.shape == (1, 24, 28, 3) and (wide[0, :, 4:] == IMAGE).all()
+    assert loaded == ["photo", "other"]  # a wrong name costs no model
 
 
 USER = """

@@ -230,6 +230,8 @@ def test_a_file_is_served_as_what_it_is(shared: Site, form: str, media: str) -> 
         ({"grid": ",".join(f"{1 - k / 2000:.4f}" for k in range(1500))}, 409, "steps is at most 1000"),
         ({"prompt": "a spoon"}, 409, "reads no text"),
         ({"steps": 0}, 422, "steps"),
+        ({"grid": "1-"}, 422, "grid must list finite numbers with commas between; got '1-'."),
+        ({"sigmas": "9," + "9" * 400}, 422, "sigmas must list finite numbers"),
         ({"step_distilled": "yes"}, 409, "leave step_distilled out"),
         ({"step_distilled": "perhaps"}, 422, "step_distilled"),
         ({"samples": 17}, 409, "at most 16"),

@@ -44,6 +44,13 @@ FIRST = """() => new Promise((resolve) => {
     look();
 })"""
 
+AWAY = """() => {
+    const real = window.fetch;
+    let left = 8;  // looks at jobs that reach nobody
+    window.fetch = (path, ...more) => /api\\/jobs\\/[0-9a-f]+$/.test(path) && left-- > 0
+        ? Promise.reject(new TypeError("Failed to fetch")) : real(path, ...more);
+}"""
+
 
 def jobs(server) -> list[dict]:
     return httpx.get(f"{server.url}api/jobs").json()
@@ -463,7 +470,9 @@ def test_a_folder_is_painted_and_comes_back_as_one_file(visit, server, tmp_path)
     expect(page.locator("#batch-text")).to_have_text("4 pictures, 1 without a mask")
     expect(page.locator("#run-text")).to_have_text("Run 3 pictures")
     expect(rows.filter(has_text="bare.png")).to_contain_text("no mask of its name")
+    page.evaluate(AWAY)
     page.click("#run")
+    expect(page.locator("#progress-text")).to_have_text(re.compile("^The server does not answer"))
     expect(page.locator("#progress-text")).to_have_text(re.compile(r"\d of 3 done"))
     expect(page.locator("#run")).to_be_visible(timeout=240_000)
     expect(page.locator("#batch-list [data-state=done]")).to_have_count(3)

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +22,12 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+import torch
 import uvicorn
 from PIL import Image
 
-from paintback.web.config import Config, Limits
+from paintback.resources import Unfit
+from paintback.web.config import Config, Limits, Offer
 from paintback.web.connections import limited, most_connections
 from paintback.web.preview import Progress
 from paintback.web.security import Guard
@@ -186,6 +190,45 @@ def test_the_worker_outlives_any_failures_and_full_disks(
     worker.close()
     assert not worker.is_alive()
     store.close()
+
+
+def test_models_make_room_for_the_one_that_is_wanted(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two large ones fit alone, and beside the small one; what does not exist costs none of those that do."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    fails = iter([Unfit, torch.OutOfMemoryError, MemoryError])
+
+    class Model:
+        def __init__(self, source: str) -> None:
+            self.source, self.me = source, self  # as hooks of pipelines, in a circle
+            alive.add(self)
+
+    def load(source: str, **_: Any) -> Model:
+        if source == "nobody/none":
+            raise ValueError("There is no such model.")
+        if source != "photo" and any(one.source != "photo" for one in alive):
+            raise next(fails)("CUDA out of memory.")
+        return Model(source)
+
+    monkeypatch.setattr("paintback.tasks.inpaint.Inpainter.from_pretrained", load)
+    sources = {"photo": "photo", "here": str(tmp_path), "there": "nobody/there", "none": "nobody/none"}
+    worker = Worker(None, replace(config, models={name: Offer(name, at, name) for name, at in sources.items()}), {},
+                    lambda: None)  # fmt: skip
+    for name, loaded in (
+        ("photo", ["photo"]),
+        ("here", ["photo", "here"]),
+        ("there", ["there"]),
+        ("photo", ["there", "photo"]),
+        ("here", ["photo", "here"]),
+        ("there", ["there"]),
+        ("here", ["here"]),
+        ("photo", ["here", "photo"]),
+    ):
+        assert worker.load(name).source == sources[name] and list(worker._loaded) == loaded
+    with pytest.raises(ValueError, match="no such model"):
+        worker.load("none")
+    assert list(worker._loaded) == ["here", "photo"] and not list(fails)
 
 
 # bodies

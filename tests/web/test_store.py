@@ -8,7 +8,8 @@ import random
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,45 @@ def test_a_result_that_another_job_paints_in_stays(tmp_path: Path, times: Times)
     assert kept(store) == []
     with pytest.raises(ValueError, match="not here any more"):
         ask(store, result)
+    store.close()
+
+
+def test_a_result_stays_though_a_job_comes_to_it_as_its_own_is_removed(tmp_path: Path, times: Times) -> None:
+    store = times.open(tmp_path)
+    first = ask(store, send(store, b"p"))
+    result = paint(store, first, b"r")
+    asking = threading.Thread(target=lambda: came.append(outcome(lambda: ask(store, result))))
+    came: list[str] = []
+    uses = store._uses
+
+    def look() -> Any:
+        found = uses()
+        asking.start()
+        asking.join(0.2)  # it waits
+        return found
+
+    store._uses = look
+    assert store.remove_job(first)
+    asking.join()
+    assert came == ["The picture is not here any more; send it again."] and store.picture(result) is None
+    assert [job["request"]["photo"] for job in store.jobs()] == []
+    store.close()
+
+
+def outcome(work: Callable[[], str]) -> str:
+    try:
+        return work()
+    except ValueError as error:
+        return str(error)
+
+
+def test_a_job_of_a_version_with_more_entries_is_shown(tmp_path: Path, times: Times) -> None:
+    from paintback.web.schemas import job_view
+
+    store = times.open(tmp_path)
+    photo = send(store, b"p")
+    new = store.add_job({"photo": photo, "warmth": 0.5}, "me", most=9, most_per_client=9)
+    assert job_view(store.job(new)).request.photo == photo
     store.close()
 
 

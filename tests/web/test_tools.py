@@ -80,6 +80,15 @@ def test_masks_are_found_and_refined(site) -> None:
         assert answer.status_code == status and words in answer.json()["detail"], answer.text
 
 
+def test_a_wish_to_find_something_is_at_most_a_mebibyte(open_site) -> None:
+    site = open_site(workers=0)
+    picture = site.send(png(photograph())).json()["id"]
+    body = b'{"words": "rust"' + b" " * 2**20 + b"}"
+    for content in (body, iter([body[:9], body[9:], b" " * 2**20])):  # declared, and in pieces
+        answer = site.http.post(f"/api/pictures/{picture}/find", content=content)
+        assert answer.status_code == 413 and "longer than 1048576 bytes" in answer.json()["detail"], answer.text
+
+
 def test_large_pictures_are_looked_at_smaller(open_site) -> None:
     pytest.importorskip("cv2")
     pytest.importorskip("skimage")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from paintback.models.diffusers.families import from_pipe
+from paintback.resources import Unfit
 
 if TYPE_CHECKING:
     import torch
@@ -123,10 +124,6 @@ def load_single_file(
 # -------------------------------------------------------------------------------------------------------------- memory
 
 
-class Unfit(ValueError):  # noqa: N818 - it is raised as a ValueError, and told apart here alone
-    """A pipeline that does not fit."""
-
-
 def estimate(folder: Path, dtype: torch.dtype, given: Mapping[str, Any] | None = None) -> dict[str, int]:
     """Bytes of the weights of every module of a pipeline's folder, in a dtype; nothing is loaded.
 
@@ -235,6 +232,10 @@ def place(pipe: Any, where: torch.device, offload: Offload = "none") -> None:
     except ImportError as error:
         raise ValueError(f"offload={offload!r} needs accelerate; run pip install accelerate.") from error
     except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise Unfit(
+                f"The weights do not fit {where} ({_first_sentence(error)}); offload='model' takes less."
+            ) from None
         raise ValueError(f"The device {where} cannot be used here: {_first_sentence(error)}") from error
 
 

@@ -9,7 +9,7 @@ async function call(path, options = {}) {
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
-    throw new Error(problem.detail || `The server said ${response.status}.`);
+    throw Object.assign(new Error(problem.detail || `The server said ${response.status}.`), { status: response.status });
   }
   return response;
 }

@@ -13,7 +13,7 @@ const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
 export class Batch {
   constructor({ settings, guarded, busy, changed }) {
-    Object.assign(this, { settings, guarded, busy, changed, items: [], masks: new Map(), one: null, stopping: false, names: /(?!)/ });
+    Object.assign(this, { settings, guarded, busy, changed, items: [], masks: new Map(), one: null, stopping: false, away: "", names: /(?!)/ });
     $("batch-folder").addEventListener("click", () => pick($("folder-file"), (files) => this.take(files)));
     $("batch-files").addEventListener("click", () => pick($("batch-file"), (files) => this.take(files)));
     $("batch-mask").addEventListener("click", () => pick($("mask-file"), ([file]) => { this.one = file; this.show(); }));
@@ -106,7 +106,7 @@ export class Batch {
       for (const item of this.alive().slice(0, 3)) await this.look(item);
       const ended = this.items.filter(({ state }) => ENDED.includes(state)).length, all = this.alive().length + todo.filter(({ job, state }) => !job && !state).length + ended;
       const left = ended > before ? (performance.now() - this.began) / 1000 / (ended - before) * (all - ended) : null;
-      this.busy(true, `${ended} of ${all} done${left === null ? "" : `, about ${spoken(left, true)} left`}`, all ? ended / all : 0);
+      this.busy(true, this.away || `${ended} of ${all} done${left === null ? "" : `, about ${spoken(left, true)} left`}`, all ? ended / all : 0);
       this.show();
     }
     this.busy(false);
@@ -145,7 +145,17 @@ export class Batch {
   }
 
   async look(item) {
-    const job = await api.job(item.job.id).catch((error) => ({ ...item.job, state: "failed", error: error.message, outputs: [] }));
+    let job;
+    this.away = "";
+    try {
+      job = await api.job(item.job.id);
+    } catch (error) {
+      if (error.status !== 404) { // it may come back, and the job with it
+        this.away = error.message;
+        return;
+      }
+      job = { ...item.job, state: "failed", error: error.message, outputs: [] };
+    }
     Object.assign(item, { job, state: job.state, outputs: job.outputs, error: job.error, progress: job.progress });
   }
 
