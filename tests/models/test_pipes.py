@@ -355,6 +355,13 @@ def test_weights_are_estimated_and_what_does_not_fit_is_said(tmp_path_factory, m
         pb.Inpainter.from_pretrained(path)
     with pytest.raises(ValueError, match="leave it out on cpu"):
         pb.Inpainter.from_pretrained(path, offload="group", device="cpu")
+
+    def full(where):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(pipe, "to", full)
+    with pytest.raises(loading.Unfit, match="do not fit cuda"):  # for which others are let go
+        loading.place(pipe, torch.device("cuda"))
     with pytest.raises(ValueError, match="is no pipeline of diffusers and takes no offload"):
         pb.Inpainter.from_pretrained("photo", offload="model")
     assert json.loads((path / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
