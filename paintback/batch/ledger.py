@@ -81,12 +81,15 @@ class Ledger:
 
     Args:
         out: the folder or URL.
+        look: only read what is there: nothing is made, kept from others or cleared away.
 
     Raises:
-        ValueError: if another process writes to it.
+        ValueError: if another process writes to it, or it is no folder.
     """
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, *, look: bool = False) -> None:
+        from paintback.images.encoding import check_folder
+
         self.out = out
         self.records: dict[str, dict[str, Any]] = {}
         self._parts = 0
@@ -101,24 +104,28 @@ class Ledger:
             self._run = f"{stamp if stamp > latest else latest + '~'}-{secrets.token_hex(3)}"
             return
         folder = files.local(out)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{out!r} is a file; give a folder for the results.")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / NAME).open("a+b", buffering=0)
-        try:
-            _lock(self._file)
-        except OSError:
-            self._file.close()
-            raise ValueError(f"Another batch writes to {out!r}; wait for it, or give another folder.") from None
-        self._file.seek(0)
-        data = self._file.read()
+        check_folder(folder)
+        if look:
+            data = (folder / NAME).read_bytes() if (folder / NAME).exists() else b""
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / NAME).open("a+b", buffering=0)
+            try:
+                _lock(self._file)
+            except OSError:
+                self._file.close()
+                raise ValueError(f"Another batch writes to {out!r}; wait for it, or give another folder.") from None
+            self._file.seek(0)
+            data = self._file.read()
         whole = data.rfind(b"\n") + 1
         if not all(_is_record(line) for line in data[:whole].splitlines() or [data]):
-            self._file.close()
+            self.close()
             raise ValueError(f"{str(folder / NAME)!r} is no manifest of results; give another folder for the results.")
+        self._take(data[:whole])
+        if self._file is None:
+            return
         if whole < len(data):
             self._file.truncate(whole)
-        self._take(data[:whole])
         for left in folder.rglob(".*.tmp"):  # what a kill left of `write_whole`
             if _TEMPORARY.fullmatch(left.name):
                 left.unlink(missing_ok=True)

@@ -25,22 +25,31 @@ class Planned:
         plan: what would be done, or None where it cannot be.
         seconds: that it takes by itself, at the speed measured at the first picture; None where that is not known.
         error: what is wrong with it.
+        done: whether its result is there already.
     """
 
     name: str
     plan: Plan | None = None
     seconds: float | None = None
     error: str | None = None
+    done: bool = False
 
 
-def plan_all(tasks: Sequence[Task]) -> Iterator[Planned]:
+def plan_all(tasks: Sequence[Task], done: Sequence[bool]) -> Iterator[Planned]:
     """Plans tasks one after another; each model is loaded once, in the order of the tasks.
+
+    Args:
+        tasks: of a batch.
+        done: which of them are, and need no plan.
 
     Raises:
         ValueError: for a model or device that cannot be used.
     """
     loaded: dict[tuple[str | None, ...], tuple[Inpainter, list[Speed]]] = {}
-    for task in tasks:
+    for task, is_done in zip(tasks, done, strict=True):
+        if is_done:
+            yield Planned(task.name, done=True)
+            continue
         if task.request is None:
             yield Planned(task.name, error=task.error)
             continue

@@ -23,7 +23,7 @@ from paintback.batch.tasks import Task, name_jobs
 from paintback.batch.worker import Chunk, Options, Record, failed
 from paintback.painting.request import Request
 
-__all__ = ["Engine", "Progress", "Report", "run"]
+__all__ = ["Engine", "Progress", "Report", "foresee", "run"]
 
 Engine = Literal["local", "ray"]
 IN_MANIFEST = frozenset({"job", "inputs", "identity", "worker"})  # left there: there may be a million records
@@ -119,19 +119,7 @@ def run(
         raise ValueError(f"There is no engine {engine!r}; give local or ray.")
     if batch < 1 or (memory is not None and memory < 1) or (workers is not None and workers < 1):
         raise ValueError(f"batch, memory and workers must be at least 1; got {batch}, {memory}, {workers}.")
-    from pathlib import Path
-
-    from paintback.images.formats import format_of
-
-    format_of(Path("out" + suffix))
-    options = Options(os.fspath(out), suffix, batch, memory)
-    if engine == "ray":
-        if options.out.startswith("memory:"):
-            raise ValueError(f"{options.out!r} is not seen by other processes; give a folder or another URL.")
-        if not files.is_url(options.out):
-            options = replace(options, out=str(files.local(options.out).absolute()))
-    tasks = _with_threads(_checked(name_jobs(jobs), suffix), engine)
-    _keep_apart(tasks, options)
+    tasks, options = _settled(jobs, Options(os.fspath(out), suffix, batch, memory), engine)
     report = Report(len(tasks), options.out)
     ledger = Ledger(options.out)
 
@@ -149,8 +137,8 @@ def run(
             tell()
 
     try:
-        with _interruptible() as stopped, ThreadPoolExecutor(CHECKS) as pool:
-            done = list(pool.map(lambda task: ledger.is_done(task, suffix), tasks))
+        with _interruptible() as stopped:
+            done = _done(tasks, ledger, suffix)
             ledger.records.clear()  # what was done before is not needed again, and there may be a million of it
             report.skipped = [task.name for task, is_done in zip(tasks, done, strict=True) if is_done]
             tell()
@@ -165,6 +153,50 @@ def run(
         ledger.close()
     report.seconds = time.perf_counter() - began
     return report
+
+
+def foresee(
+    jobs: Sequence[Request | Task], out: str | PathLike[str], *, engine: Engine = "local", suffix: str = ".png"
+) -> tuple[list[Task], list[bool]]:
+    """The tasks of a run and which of them are done already; nothing is written.
+
+    Args:
+        jobs: as for `run`, likewise the rest.
+        out: folder or URL of the results, which need not be there.
+        engine: "local" or "ray".
+        suffix: of the results.
+
+    Raises:
+        ValueError: as `run` would, for what can be told before it paints.
+    """
+    tasks, options = _settled(jobs, Options(os.fspath(out), suffix), engine)
+    return tasks, _done(tasks, Ledger(options.out, look=True), suffix)
+
+
+def _settled(jobs: Sequence[Request | Task], options: Options, engine: Engine) -> tuple[list[Task], Options]:
+    """The tasks of a run, checked, and where it writes.
+
+    Raises:
+        ValueError: for results that cannot be written, or would be written over what the run reads.
+    """
+    from pathlib import Path
+
+    from paintback.images.formats import format_of
+
+    format_of(Path("out" + options.suffix))
+    if engine == "ray":
+        if options.out.startswith("memory:"):
+            raise ValueError(f"{options.out!r} is not seen by other processes; give a folder or another URL.")
+        if not files.is_url(options.out):
+            options = replace(options, out=str(files.local(options.out).absolute()))
+    tasks = _with_threads(_checked(name_jobs(jobs), options.suffix), engine)
+    _keep_apart(tasks, options)
+    return tasks, options
+
+
+def _done(tasks: Sequence[Task], ledger: Ledger, suffix: str) -> list[bool]:
+    with ThreadPoolExecutor(CHECKS) as pool:
+        return list(pool.map(lambda task: ledger.is_done(task, suffix), tasks))
 
 
 def _checked(tasks: Sequence[Task], suffix: str) -> list[Task]:

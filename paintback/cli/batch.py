@@ -62,7 +62,7 @@ def batch(source: str, masks: str | None, out: str, dry_run: bool, form: Format,
     of them may be URLs such as s3://. OUT gets the pictures and manifest.jsonl; run again, it skips what is done and
     redoes what failed. Ctrl-C finishes the batch in hand.
     """
-    from paintback.batch.run import run
+    from paintback.batch.run import foresee, run
     from paintback.batch.tasks import read_tasks
     from paintback.cli.job import with_fields
     from paintback.models.catalogue import recommended
@@ -89,7 +89,7 @@ def batch(source: str, masks: str | None, out: str, dry_run: bool, form: Format,
         from paintback.batch.planning import plan_all
         from paintback.cli.plans import tell_all
 
-        tell_all(plan_all(tasks), form)
+        tell_all(plan_all(*foresee(tasks, out, engine=how["engine"], suffix=how["suffix"])), form)
         return
     with _shown(len(tasks), quiet=quiet) as progress:
         report = run(tasks, out, batch=size, memory=memory, progress=progress, **how)

@@ -41,7 +41,9 @@ def demo(out: Path, only: tuple[str, ...], form: Format, quiet: bool, **values: 
     from paintback.batch.job import hidden, open_inpainter, paint, read
     from paintback.cli.sheet import sheet
     from paintback.images import read_picture, write_picture
+    from paintback.images.encoding import check_folder
 
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = [example for example in examples if not only or example["name"] in only]
     rows: list[dict[str, Any]] = []

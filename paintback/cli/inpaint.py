@@ -91,7 +91,7 @@ def inpaint(
         given = [p.opts[-1] for p in ctx.command.params if p.name not in WITH_AGAIN and _given(ctx, p.name)]
         if given:
             raise click.UsageError(f"--again takes everything from the PNG; leave out {', '.join(given)}.", ctx)
-        out = out or again.with_name(f"{again.stem}-again.png")
+        out = out or again.parent / f"{again.stem}-again.png"
         order = Order(out, Streams(), form, quiet, overwrite, original=again)
         _run(_recorded(again, photo, mask, values["reference_images"]), order)
         return
@@ -136,7 +136,7 @@ def _run(request: Request, order: Order) -> None:
     if order.dry_run:
         from paintback.cli.plans import tell
 
-        tell(inpainter, request, picture, hole, order.form)
+        tell(inpainter, order.streams.named(request), picture, hole, order.form)
         return
     if picture.pixels.dtype.kind == "f":
         name = order.streams.named(request).photo

@@ -29,6 +29,10 @@ class _LazyGroup(click.Group):
 
     lazy: dict[str, tuple[str, str, str]]
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.commands = dict.fromkeys(self.lazy, click.Command(None))  # their names: click says which one was meant
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
 

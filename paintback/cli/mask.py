@@ -59,6 +59,7 @@ def mask(photo: str, out: Path, sensitivity: float, overwrite: bool, form: Forma
     check_results([out], [photo], overwrite=overwrite)
     picture = images.read_picture(photo)
     found = images.grow(find("+".join(words), picture, sensitivity), grow)
+    images.check_mask(found, f"grow={grow:g}" if grow else f"sensitivity={sensitivity:g}")
     images.write_picture(images.Picture(found.astype("uint8")[..., None] * 255), out)
     share = float(found.mean())
     data = {"path": str(out), "found": words, "pixels": int(found.sum()), "share": round(share, 6)}

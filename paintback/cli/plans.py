@@ -80,8 +80,12 @@ def tell_all(planned: Iterable[Planned], form: Format) -> None:
         form: of what is printed.
     """
     pictures: list[dict[str, Any]] = []
-    evaluations, seconds, broken = 0.0, 0.0, 0
+    evaluations, seconds, broken, done = 0.0, 0.0, 0, 0
     for one in planned:
+        if one.done:
+            done += 1
+            pictures.append({"name": one.name, "done": True, "error": None})
+            continue
         if one.plan is None:
             broken += 1
             pictures.append({"name": one.name, "error": one.error})
@@ -89,14 +93,25 @@ def tell_all(planned: Iterable[Planned], form: Format) -> None:
         evaluations += one.plan.evaluations
         seconds += one.seconds or 0.0
         pictures.append({"name": one.name, **one.plan.to_json(), "seconds": one.seconds, "error": None})
-    data = {"pictures": pictures, "evaluations": evaluations, "seconds": seconds or None, "failed": broken}
+    data = {
+        "pictures": pictures,
+        "evaluations": evaluations,
+        "seconds": seconds or None,
+        "done": done,
+        "failed": broken,
+    }
     lines = [
         f"{row['name']}: {row['error']}"
         if row["error"]
+        else f"{row['name']}  done before"
+        if "done" in row
         else f"{row['name']}  {row['regions']} regions, {row['steps']} steps, {row['evaluations']:g} evaluations"
         for row in pictures[:SHOWN]
     ]
     lines += [f"and {len(pictures) - SHOWN} more"] * (len(pictures) > SHOWN)
     took = f"; about {duration(seconds)} here, one by one" if seconds else ""
-    lines.append(f"{len(pictures) - broken} pictures, {broken} that cannot be, {evaluations:g} evaluations{took}")
+    before = f"{done} done before, " if done else ""
+    lines.append(
+        f"{len(pictures) - broken - done} pictures, {broken} that cannot be, {before}{evaluations:g} evaluations{took}"
+    )
     emit(form, data, "\n".join(lines))

@@ -15,7 +15,13 @@ dry_option = click.option("--dry-run", is_flag=True, help="Say what would be don
 
 
 def numbered(out: Path, samples: int) -> list[Path]:
-    """The names of samples: OUT itself, or OUT-1, OUT-2, ..."""
+    """The names of samples: OUT itself, or OUT-1, OUT-2, ...
+
+    Raises:
+        ValueError: where OUT is a folder without a name, as "." and "/" are.
+    """
+    if not out.name:
+        raise ValueError(f"{str(out)!r} is a folder; give the name of a file in it.")
     return [out] if samples == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(1, samples + 1)]
 
 

@@ -61,13 +61,17 @@ def piped(photo: str, mask: str | None, out: Path) -> Iterator[Streams]:
                 shutil.copyfileobj(sys.stdin.buffer, file)
         to_stdout = str(out) == PIPE
         names = tuple(name for name, given in (("photo", photo), ("mask", mask)) if given == PIPE)
-        yield Streams(
+        streams = Streams(
             str(entered) if photo == PIPE else photo,
             str(entered) if mask == PIPE else mask,
             result if to_stdout else out,
             names,
             to_stdout,
         )
+        try:
+            yield streams
+        except ValueError as error:
+            raise ValueError(str(error).replace(repr(str(entered)), "stdin").replace(str(entered), "stdin")) from error
         if to_stdout and result.exists():
             sys.stdout.buffer.write(result.read_bytes())
             sys.stdout.buffer.flush()

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 __all__ = ["in_flags", "told"]
 
 MOST = 20  # remarks of one call; a batch may have as many as it has pictures
+TERMS = ("sigmas", "timesteps")
 _CHOSEN = re.compile(r"\bmethod=(['\"]?)([a-z0-9_]+)\1")
+_SET = re.compile(r"\b(blur|grow|mask_is|masks|sensitivity)=")
 _BOTH = re.compile(r"\b[a-z_]+ \((--[a-z-]+)\)")
 
 
@@ -19,14 +21,17 @@ def in_flags(text: str) -> str:
 
     >>> in_flags("The model 'x' takes no guidance_scale; leave num_inference_steps at 1.")
     "The model 'x' takes no --guidance; leave --steps at 1."
+    >>> in_flags("With grow=-300 the mask is empty.")
+    'With --grow -300 the mask is empty.'
     """
     from paintback.painting import request
 
     text = _BOTH.sub(r"\1", _CHOSEN.sub(r"--method \2", text))
+    text = _SET.sub(lambda found: f"--{found[1].replace('_', '-')} ", text)
     for kind in (request.Request, request.SuperresRequest, request.LayersRequest):
         for one in request.options(kind):
             for name in {one.name, one.python}:
-                if "_" in name and "cli" in one.where:  # others are words of every language
+                if ("_" in name or name in TERMS) and "cli" in one.where:  # others are words of every language
                     text = re.sub(rf"(?<![\w.-]){name}(?![\w-])", one.flag if one.group != "file" else "MASK", text)
     return text
 

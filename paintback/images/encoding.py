@@ -98,7 +98,7 @@ def check_holds(picture: Picture, path: Path) -> str:
     """The format of a path's suffix, once it is known to hold such a picture.
 
     Raises:
-        PictureError: it does not: depth, transparency or size.
+        PictureError: it does not: depth, transparency, colours or size.
     """
     kind, name = format_of(path), repr(str(path))
     if picture.pixels.shape[2] not in (1, 3):
@@ -114,6 +114,8 @@ def check_holds(picture: Picture, path: Path) -> str:
         raise PictureError(f"{name} is {kind}, which cannot hold 16 bits per channel; write .png or .tif.")
     if picture.alpha is not None and kind in ("JPEG", *PLAIN):
         raise PictureError(f"{name} is {kind}, which cannot hold transparency; write .png, .webp or .tif.")
+    if path.suffix.lower() == ".pgm" and not picture.grey:
+        raise PictureError(f"{name} is PGM, which cannot hold colours; write .ppm, .png or .tif.")
     if max(picture.size) > LARGEST_SIDE[kind]:
         raise PictureError(
             f"{name} was to be {picture.size[0]} x {picture.size[1]} pixels, but {kind} takes at most "
@@ -141,12 +143,24 @@ def check_writable(path: str | os.PathLike[str], picture: Picture | None = None)
     check_place(path)
 
 
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that is not there and cannot be made, as what is there of its path is a file.
+
+    Raises:
+        PictureError: naming the file.
+    """
+    there = next((one for one in (folder, *folder.parents) if one.exists()), None)
+    if there is not None and not there.is_dir():
+        raise PictureError(f"{str(there)!r} is a file; give a folder for the results.")
+
+
 def check_place(path: Path) -> None:
     """Refuses a path where no file can be written.
 
     Raises:
         PictureError: in one sentence.
     """
+    check_folder(path.parent)
     if not path.parent.is_dir():
         raise PictureError(f"the folder {str(path.parent)!r} does not exist; make it, or write to another one.")
     longest = _longest_name(path.parent)

@@ -53,8 +53,8 @@ def find(words: str, picture: Picture, sensitivity: float = 1.0) -> Mask:
     Raises:
         PictureError: an unknown word, a library that is not installed, or nothing found.
     """
-    if not sensitivity > 0:
-        raise PictureError(f"sensitivity is {sensitivity}, expected above 0; 1 is usual.")
+    if not 0 < sensitivity < float("inf"):
+        raise PictureError(f"sensitivity={sensitivity:g} cannot be, expected a number above 0; 1 is usual.")
     plain: dict[str, Callable[[], Mask]] = {
         "dust": lambda: dust(picture, sensitivity),
         "scratches": lambda: scratches(picture, sensitivity),

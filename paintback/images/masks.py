@@ -119,21 +119,26 @@ def mask_from_alpha(picture: Picture) -> Mask:
     return mask
 
 
-def check_mask(mask: Mask) -> None:
+def check_mask(mask: Mask, cause: str = "") -> None:
     """Refuse a mask that leaves nothing to do, or nothing to go by.
+
+    Args:
+        mask: of any shape.
+        cause: the setting that made it so, as "grow=-300", where not the mask itself is to blame.
 
     Raises:
         PictureError: all black, or all white.
     """
     if not mask.any():
-        raise PictureError(
-            "the mask is empty (no white pixel), there is nothing to repaint; paint white what shall be repainted."
-        )
-    if mask.all():
-        raise PictureError(
-            "the mask is white everywhere, nothing is known of the picture; leave something black, or use outpaint to "
-            "continue a whole picture on a larger canvas."
-        )
+        what, advice = "empty (no white pixel), there is nothing to repaint", "paint white what shall be repainted."
+    elif mask.all():
+        what = "white everywhere, nothing is known of the picture"
+        advice = "leave something black, or use outpaint without a mask to continue a whole picture on a larger canvas."
+    else:
+        return
+    raise PictureError(
+        f"with {cause} the mask is {what}; give another value." if cause else f"the mask is {what}; {advice}"
+    )
 
 
 def grow(mask: Mask, pixels: float) -> Mask:

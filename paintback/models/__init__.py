@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paintback.models.catalogue import OWN_PICTURE, Card, ModelEntry, catalogue, entries, family, find
+from paintback.models.catalogue import OWN_PICTURE, Card, ModelEntry, catalogue, entries, family, find, unknown
 
 if TYPE_CHECKING:
     from paintback.models.base import Model
@@ -56,27 +56,29 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **options: 
         from paintback.models.diffusers import load_pipeline
 
         return load_pipeline(name, device=device, dtype=dtype, **options)
-    names = ", ".join([*(card.name for card in catalogue()), *entries()])
-    raise ValueError(
-        f"There is no model {str(name)!r}; give one of {names}, the path of your own weights (.safetensors), or a "
-        "diffusers pipeline's folder or Hub id."
-    )
+    raise unknown(str(name))
 
 
 def _device(device: Any) -> Any:
-    """A device's name as torch's own.
+    """A device, which may be given by its name.
 
     Raises:
-        ValueError: for none of torch's.
+        ValueError: for none of torch's, or one that is not here.
     """
-    if not isinstance(device, str):
-        return device
+    if device is None:
+        return None
     import torch
 
     try:
-        return torch.device(device)
+        found = torch.device(device)
     except RuntimeError:
         raise ValueError(f"There is no device {device!r}; give cpu, cuda, cuda:1 or mps.") from None
+    try:
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"There is no device '{found}' here ({why}); give cpu, or leave it out.") from None
+    return found
 
 
 def _dtype(dtype: Any) -> Any:

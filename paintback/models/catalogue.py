@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import struct
 from collections.abc import Callable
@@ -28,6 +29,7 @@ __all__ = [
     "recommended",
     "takes_mask",
     "takes_references",
+    "unknown",
 ]
 
 TRAINED = "trained"  # in place of a method: the model takes the mask itself
@@ -176,6 +178,17 @@ def catalogue() -> list[Card]:
 def find(name: str) -> Card | None:
     """The shipped model of that name, or None."""
     return next((card for card in catalogue() if card.name == name), None)
+
+
+def unknown(name: str) -> ValueError:
+    """What to say of a name that is no model's."""
+    names = [*(card.name for card in catalogue()), *entries()]
+    near = [] if "/" in name else difflib.get_close_matches(name, names, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ValueError(
+        f"There is no model {name!r}{hint}; give one of {', '.join(names)}, the path of your own weights "
+        "(.safetensors), or a diffusers pipeline's folder or Hub id."
+    )
 
 
 def recommended(name: str, step_distilled: str | None = None) -> Sampler:

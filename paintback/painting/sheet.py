@@ -120,7 +120,7 @@ class Sheet:
             ValueError: for a mask that is full once it is blurred.
         """
         sheet = cls(picture, hole, told, masks.blur(hole, blur) if blur else None)
-        masks.check_mask(sheet.wide)
+        masks.check_mask(sheet.wide, f"blur={blur:g}" if blur else "")
         return sheet
 
     @property
@@ -301,7 +301,8 @@ def prepare(picture: Picture, mask: Any, request: Request) -> tuple[Picture, Mas
         picture, wide = extend_picture(picture, *request.outpaint)
         wide[top : top + height, left : left + width] |= hole
         hole = wide
+    masks.check_mask(hole, f"mask_is={request.mask_is}" if request.mask_is not in (None, "auto") else "")
     if request.grow:
         hole = grow(hole, request.grow)
-    masks.check_mask(hole)
+        masks.check_mask(hole, f"grow={request.grow:g}")
     return picture, hole

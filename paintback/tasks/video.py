@@ -131,7 +131,7 @@ def inpaint_video(
     clip, hole = _prepare(read_clip(video), mask, request)
     weights = np.stack([masks.blur(one, request.blur) for one in hole]) if request.blur else None
     wide = hole if weights is None else weights > 0
-    masks.check_mask(wide)
+    masks.check_mask(wide, f"blur={request.blur:g}" if request.blur else "")
     opened = _open(model, device, torch_dtype)
     request, recipe = settle(opened, Policy(), request, method)
     request = request.with_(window=request.window or opened.training_frames)
@@ -177,9 +177,10 @@ def _prepare(clip: Clip, mask: Any, request: Request) -> tuple[Clip, Masks]:
         clip, wide = extend_clip(clip, *request.outpaint)
         wide[:, top : top + height, left : left + width] |= hole
         hole = wide
+    masks.check_mask(hole, f"mask_is={request.mask_is}" if request.mask_is not in (None, "auto") else "")
     if request.grow:
         hole = np.stack([masks.grow(one, request.grow) for one in hole])
-    masks.check_mask(hole)
+        masks.check_mask(hole, f"grow={request.grow:g}")
     return clip, hole
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from paintback.models.catalogue import catalogue, entries, recommended, takes_mask
+from paintback.models.catalogue import catalogue, entries, recommended, takes_mask, unknown
 
 __all__ = ["Config", "Limits", "Offer", "offers"]
 
@@ -105,7 +105,7 @@ def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:
         more: name -> path or Hub id.
 
     Raises:
-        ValueError: for a name that is taken.
+        ValueError: for a name that is taken, or a source that is no model.
     """
     found = {
         card.name: Offer(
@@ -120,12 +120,15 @@ def offers(more: dict[str, str] | None = None) -> dict[str, Offer]:
         name: Offer(name, name, entry.title, takes_text=entry.takes_text, grey=entry.channels == 1)
         for name, entry in entries().items()
     }
+    shipped = set(found)
     for name, source in (more or {}).items():
         if name in found:
             raise ValueError(f"There is a model {name!r} already; give {source!r} another name, as NAME=PATH.")
+        hub = not Path(source).exists() and source.count("/") == 1
+        if not (Path(source).exists() or hub or source in shipped):
+            raise unknown(source)
         index = Path(source) / "model_index.json"
         kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name")) if index.is_file() else ""
-        hub = not Path(source).exists() and source.count("/") == 1
         found[name] = Offer(
             name,
             source,

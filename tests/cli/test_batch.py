@@ -51,6 +51,13 @@ def test_a_folder_is_done_once(quick, folder):
     again = quick(*arguments)
     assert again.code == 0
     assert "0 done, 3 done before, 0 failed, 0 missing" in again.out
+    before = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()}
+    foreseen = quick(*arguments, "--dry-run", "--format", "json")
+    assert (foreseen.json["done"], foreseen.json["evaluations"]) == (3, 0)
+    (folder / "out" / "a.png").write_bytes(b"another")
+    foreseen = quick(*arguments, "--dry-run")
+    assert "1 pictures, 0 that cannot be, 2 done before," in foreseen.out and "b  done before\n" in foreseen.out
+    assert {path for path in (folder / "out").rglob("*") if path.is_file()} == set(before)
     more = quick(*arguments, "--seed", 1, "--format", "json")
     assert more.json["done"] == 3
 
@@ -80,10 +87,11 @@ def test_a_manifest_and_another_format(quick, folder):
     ("arguments", "says"),
     [
         (["nowhere", "--masks", "alpha"], "is no folder, glob or manifest"),
-        (["IN", "--masks", "nowhere"], "is no folder, glob or manifest"),
+        (["IN", "--masks", "nowhere"], "--masks 'nowhere' is no folder, glob or picture"),
         (["IN", "--masks", "alpha", "--method", "magic"], "magic"),
         (["IN", "--masks", "alpha", "--set", "magic=1"], "magic"),
         (["IN", "--masks", "alpha", "--device", "abacus"], "There is no device 'abacus'"),
+        (["IN", "--masks", "alpha", "--device", "cuda:99"], "There is no device 'cuda:99' here ("),
         (["IN", "--masks", "alpha", "--engine", "magic"], "'magic' is not one of"),
         (["s4://bucket/in", "--masks", "alpha"], "no files behind s4://"),
     ],
@@ -126,6 +134,20 @@ def test_the_originals_are_never_overwritten(quick, folder):
     assert "would be written over" in done.err and "and 2 more" in done.err
     assert (folder / "in" / "a.png").read_bytes() == before
     assert not (folder / "in" / "manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("in", "would be written over"), ("masks/a.png", "is a file; give a folder"), ("new", ""), ("spoilt", "manifest")],
+)
+def test_a_dry_run_is_refused_as_the_run_is_and_writes_nothing(quick, folder, out, says):
+    (folder / "spoilt").mkdir()
+    (folder / "spoilt" / "manifest.jsonl").write_text('{"photo": "a.png"}\n')
+    before = sorted(folder.rglob("*"))
+    done = quick(folder / "in", "--masks", folder / "masks", "-o", folder / out, "--dry-run")
+    assert done.code == (2 if says else 0), done.err
+    assert says in done.err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_masks_beside_and_what_is_left_out(quick, folder):

@@ -57,6 +57,8 @@ def test_import_of_the_package_is_light():
     ("arguments", "part"),
     [
         (["nonsense"], "nonsense"),
+        (["inpant"], "Did you mean 'inpaint'?"),
+        (["train", "pior"], "Did you mean 'prior'?"),
         (["inpaint"], "PHOTO"),
         (["inpaint", "a.png", "b.png"], "-o OUT"),
         (["inpaint", "a.png", "b.png", "-o", "c.png", "--steps", "0"], "--steps"),

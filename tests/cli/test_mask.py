@@ -40,6 +40,9 @@ def test_refuses_in_a_sentence(call, scratched, tmp_path):
         (["--colour", "redd"], "no colour"),
         (["--alpha"], "no alpha channel"),
         (["--dust", "--sensitivity", "0"], "above 0"),
+        (["--colour", "#f00", "--sensitivity", "inf"], "--sensitivity inf cannot be"),
+        (["--colour", "#f00", "--grow", "-300"], "with --grow -300 the mask is empty"),
+        (["--colour", "#f00", "--grow", "300"], "with --grow 300 the mask is white everywhere"),
     ):
         done = call("mask", scratched, *arguments, "-o", tmp_path / "m.png")
         assert done.code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -103,10 +104,10 @@ def test_what_is_asked_reaches_a_picture_a_batch_and_the_plan(quick, photo, mask
     assert {name: value for name, value in recorded.items() if name != "batch"} == record["job"]
     own = {"photo": str(photo), "mask": str(mask)}
     assert {**record["job"], **own} == {**read_settings(out), **own}
-    again = quick(
-        "batch", tmp_path / "rows.jsonl", "-o", tmp_path / "many", "--dry-run", "--format", "json", *arguments
+    foreseen = quick(
+        "batch", tmp_path / "rows.jsonl", "-o", tmp_path / "new", "--dry-run", "--format", "json", *arguments
     )
-    assert again.json["evaluations"] == evaluations
+    assert foreseen.json["evaluations"] == evaluations
 
 
 def test_columns_of_a_manifest_are_the_options_of_a_row(quick, photo, mask, tmp_path):
@@ -183,6 +184,13 @@ def test_grey_with_alpha_is_painted_and_stays_what_it_is(quick, photo, mask, tmp
     for path in (tmp_path / "a.png", tmp_path / "out/grey.png"):
         assert Image.open(path).mode == "LA"
         assert (pixels(path)[~hole] == grey[~hole]).all()
+
+
+def test_what_is_wrong_with_a_pipe_is_said_of_stdin(call, mask, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hello")))
+    done = call("inpaint", "-", mask, "-o", tmp_path / "x.png")
+    assert done.code == 2
+    assert done.err.startswith("paintback: stdin is not a picture")
 
 
 @pytest.mark.parametrize("piped", ["photo", "mask"])

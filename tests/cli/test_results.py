@@ -70,7 +70,10 @@ def test_superres_and_layers_refuse_too(quick, photo, tmp_path):
         ("写" * 84 + ".png", "has 256 bytes, expected at most 255"),
         ("nowhere/x.png", "does not exist; make it"),
         ("folder", "is a folder"),
-        ("photo.png/x.png", "does not exist"),
+        ("photo.png/x.png", "photo.png' is a file; give a folder"),
+        ("photo.png/y/x.png", "photo.png' is a file; give a folder"),
+        ("/", "'/' is a folder; give the name of a file in it."),
+        ("x.pgm", "is PGM, which cannot hold colours; write .ppm"),
     ],
 )
 def test_a_name_that_cannot_be_written_is_said_before_the_work(call, photo, mask, tmp_path, name, says):
@@ -86,6 +89,26 @@ def test_a_long_name_is_written(quick, photo, mask, tmp_path):
     assert len(os.fsencode(out.name)) == 241
     assert quick("inpaint", photo, mask, "-o", out).code == 0
     assert Image.open(out).size == (41, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("inpaint", "photo.png", "mask.png", "-o", "."), "'.' is a folder; give the name of a file in it."),
+        (("inpaint", "photo.png", "mask.png", "-o", ""), "'.' is a folder; give the name of a file in it."),
+        (("inpaint", "--again", "."), "give a complete PNG file"),
+        (("superres", "photo.png", "-o", "."), "'.' is a folder; give the name of a file in it."),
+        (("layers", "photo.png", "-o", "mask.png"), "'mask.png' is a file; give a folder"),
+        (("demo", "-o", "mask.png"), "'mask.png' is a file; give a folder"),
+        (("demo", "-o", "mask.png/x"), "'mask.png' is a file; give a folder"),
+    ],
+)
+def test_a_file_and_a_folder_are_told_apart(call, photo, mask, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert says in done.err
+    assert sorted(tmp_path.iterdir()) == [mask, photo]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="needs a folder that takes no files from anybody")

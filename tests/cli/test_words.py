@@ -23,6 +23,8 @@ from paintback.images.picture import Picture, write_picture
         ("leave it out, or give true_cfg_scale and a negative_prompt", "leave it out, or give --true-cfg and a "
          "--negative-prompt"),
         ("method='trained' needs a checkpoint", "--method trained needs a checkpoint"),
+        ("with grow=-300 the mask is empty", "with --grow -300 the mask is empty"),
+        ("give sigmas in place of timesteps.", "give --sigmas in place of --timesteps."),
         ("settled by mask_is (--mask-is) alpha", "settled by --mask-is alpha"),
         ("/home/my_mask_is/x.png does not exist", "/home/my_mask_is/x.png does not exist"),
     ],
@@ -45,6 +47,10 @@ def test_errors_of_the_command_name_no_function_of_python(call, photo, mask, tin
         (("photo.png", "mask.png", "-o", "x.png", "--latent-mask", "any"), "--latent-mask"),
         (("photo.png", "mask.png", "-o", "x.png", "--method", "trained"), "--method trained"),
         (("photo.png", "alpha", "-o", "x.png"), "alpha"),
+        (("photo.png", "mask.png", "-o", "x.png", "--grow", "-99"), "with --grow -99 the mask is empty"),
+        (("photo.png", "mask.png", "-o", "x.png", "--grow", "99"), "with --grow 99 the mask is white everywhere"),
+        (("photo.png", "mask.png", "-o", "x.png", "--blur", "99"), "with --blur 99 the mask is white everywhere"),
+        (("photo.png", "mask.png", "-o", "x.png", "--mask-is", "colour=#0f0"), "with --mask-is colour=#0f0 the mask"),
         (("photo.png", "mask.png", "-o", "x.xyz"), "expected one of"),
     ):
         files = [tmp_path / one if one.endswith(("png", "jpg", "xyz")) else one for one in arguments]

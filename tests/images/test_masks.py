@@ -68,8 +68,10 @@ def test_empty_and_full():
     masks.check_mask(np.array([[True, False]]))
     with pytest.raises(PictureError, match="nothing to repaint"):
         masks.check_mask(np.zeros((3, 3), bool))
-    with pytest.raises(PictureError, match="nothing is known"):
+    with pytest.raises(PictureError, match=r"nothing is known.*outpaint without a mask"):
         masks.check_mask(np.ones((3, 3), bool))
+    with pytest.raises(PictureError, match=r"^with grow=9 the mask is white.*give another value\.$"):
+        masks.check_mask(np.ones((3, 3), bool), "grow=9")
 
 
 @few

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from paintback.models import adm, edm, edm2, find, load
 from paintback.models.catalogue import Sampler, recommended
+from paintback.web.config import offers
 from tests.cli.conftest import call, mask, photo  # noqa: F401 - fixtures
 from tests.models import persistent
 from tests.models import research_reference as reference
@@ -156,3 +157,6 @@ def test_the_shipped_models_and_other_names_are_found_as_before():
     assert find("photo") is not None
     with pytest.raises(ValueError, match="There is no model"):
         load("nothing.pt")
+    for refused in (load, lambda name: offers({"mine": name})):
+        with pytest.raises(ValueError, match=r"There is no model 'phto' \(did you mean 'photo'\?\)"):
+            refused("phto")
