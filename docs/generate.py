@@ -36,6 +36,7 @@ PART = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<foot>
 BESIDE = re.compile(r"<!-- beside\n(.*?)-->", re.DOTALL)
 COSTS = (10, 20, 50, 100)
 COMMON = ("coordinates", "times")  # the fields of every method
+RANDOM = "; a random one in Python"  # a generator that is left out
 FAMILIES = DOCS / "models" / "families.md"
 # the columns of its table, and what tests/models/tiny_pipelines.py calls them
 COLUMNS = {
@@ -508,6 +509,7 @@ def requesttable() -> str:
         other = f" (Python: `{one.python}`)" if one.python != one.name and "python" in one.where else ""
         told = one.default not in (None, {}, (0, 0, 0, 0))
         default = f"`{json.dumps(one.default)}`" if told else ""
+        default += RANDOM if one.python == "generator" else ""
         rows.append(f"| `{one.name}`{other} | {taken(one)} | {default} | {', '.join(where)} |")
     return "\n".join(rows) + "\n"
 
@@ -541,6 +543,7 @@ def numbertable() -> str:
             flag = f"`{one.flag}`" if "cli" in one.where else ""
             python = f"`{one.python}`" if "python" in one.where else ""
             default = f"{one.default}".strip("()") if one.default is not None else "none"
+            default += RANDOM if one.python == "generator" else ""
             row = f"| {flag} | {python} | {interval(one, kind)} | {default} |"
             if not any(row in other and f"`{one.name}`" in other for other in rows):
                 rows.append(f"| `{one.name}`{f' ({only})' if only else ''} {row}")

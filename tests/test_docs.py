@@ -209,6 +209,19 @@ def test_page_is_complete(name: str) -> None:
     assert words(text) <= LONGEST
 
 
+def test_the_page_says_which_options_a_batch_lacks_and_all_say_what_a_mask_may_be() -> None:
+    from paintback.cli.batch import batch
+    from paintback.cli.inpaint import inpaint
+
+    one, many = ({flag for param in command.params for flag in param.opts} for command in (inpaint, batch))
+    said = re.search(r"the options of `inpaint` but for (.*?), and these:", (DOCS / "cli.md").read_text("utf-8"))
+    assert said is not None and set(re.findall(r"`(--[a-z0-9-]+)`", said[1])) == {
+        flag for flag in one - many if flag[0] == "-"
+    }
+    masks = {param.name: getattr(param, "help", None) for param in batch.params}["masks"]
+    assert all("auto:" in str(text) for text in (masks, inpaint.help))
+
+
 def words(page: str) -> int:
     """The words that a reader sees: without front matter, comments, tags and addresses, with code and tables."""
     for hidden in (r"\A---\n.*?\n---\n", r"<!--.*?-->", r"</?(?:table|t[rdh]|pre|code)\b[^>]*>", r"\]\([^)]*\)"):

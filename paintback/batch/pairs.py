@@ -67,7 +67,9 @@ class Masks:
             return
         else:
             if not (files.is_url(masks) or files.is_glob(masks) or files.local(masks).is_dir()):
-                raise ValueError(f"masks={masks!r} is no folder, glob or picture; give one of them, or alpha.")
+                raise ValueError(
+                    f"masks={masks!r} is no folder, glob or picture; give one of them, alpha or auto:WORDS."
+                )
             listed = files.find(masks, pictures())
             self.root, found = listed.root, listed.wanted
         both = {same(path) for path in given}

@@ -29,7 +29,9 @@ def _of_all(one: Option) -> bool:
 @click.command(cls=Command)
 @click.argument("source", metavar="IN", type=click.Path())
 @click.option(
-    "--masks", metavar="MASKS", help="Folder or glob paired by stem, one mask for all, alpha.  [default: beside]"
+    "--masks",
+    metavar="MASKS",
+    help="Folder or glob paired by stem, one mask for all, alpha, auto:WORDS.  [default: beside]",
 )
 @click.option("-o", "--out", required=True, help="Folder or URL of the results, made if missing.")
 @request_options(Request, wanted=_of_all)

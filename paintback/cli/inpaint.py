@@ -81,8 +81,11 @@ def inpaint(
     """Paint back what MASK hides of PHOTO, a picture or a clip.
 
     White in MASK is repainted, black is kept bit for bit. MASK may be the word "alpha": then PHOTO's transparent pixels
-    are repainted. A PNG carries its settings: `paintback inpaint --again OUT.png` remakes it as OUT-again.png, from the
-    same files, and says whether the two are the same. PHOTO or MASK, and OUT, may be "-" for stdin and stdout.
+    are repainted; or "auto:" and what is to be found, as "auto:dust+scratches" (see `paintback mask`). PHOTO or MASK,
+    and OUT, may be "-" for stdin and stdout.
+
+    A PNG carries its settings: `paintback inpaint --again OUT.png` remakes it as OUT-again.png, from the same files,
+    and says whether the two are the same.
 
     A clip (.mp4, .mkv, .mov, .webm, .avi) needs a --model of clips, takes one mask for all frames or a clip as the
     mask, and is written as .mkv (lossless) or .mp4 (lossy all over).
