@@ -114,8 +114,7 @@ def test_many_threads_load_once_and_see_no_other(monkeypatch: pytest.MonkeyPatch
     assert all(np.array_equal(made[k].images[0], alone[k]) for k in range(5))
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".ppm", ".pgm"])
-@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(("suffix", "bands"), [(".bmp", 1), (".bmp", 3), (".ppm", 1), (".ppm", 3), (".pgm", 1)])
 def test_bmp_and_ppm_are_written_and_read(tmp_path: Path, suffix: str, bands: int) -> None:
     picture = read_picture(values("uint8", (5, 7, bands)))
     path = tmp_path / f"out{suffix}"
@@ -134,6 +133,8 @@ def test_what_bmp_and_ppm_cannot_hold(tmp_path: Path) -> None:
             write_picture(read_picture(values("uint8", (5, 7, 4))), tmp_path / f"a{suffix}")
         with pytest.raises(PictureError, match="cannot hold 16 bits per channel"):
             write_picture(read_picture(values("uint16", (5, 7, 3))), tmp_path / f"a{suffix}")
+    with pytest.raises(PictureError, match=r"PGM, which cannot hold colours; write \.ppm"):
+        write_picture(read_picture(values("uint8", (5, 7, 3))), tmp_path / "a.pgm")
     deep = tmp_path / "deep.ppm"
     deep.write_bytes(b"P6 2 1 65535\n" + bytes(12))
     with pytest.raises(PictureError, match="a PPM of other than 8 bits"):
