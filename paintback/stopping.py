@@ -9,11 +9,11 @@ seconds on a large picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["Stopped", "check", "stoppable"]
+__all__ = ["Stopped", "check", "kept", "stoppable"]
 
 _asked: ContextVar[Callable[[], bool] | None] = ContextVar("asked", default=None)
 
@@ -34,6 +34,20 @@ def stoppable(asked: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+@contextmanager
+def kept(made: Sized) -> Iterator[None]:
+    """What is done within ends where it is stopped, and goes on behind, once something is in `made`.
+
+    Raises:
+        Stopped: if it is stopped before.
+    """
+    try:
+        yield
+    except Stopped:
+        if not len(made):
+            raise
 
 
 def check() -> None:

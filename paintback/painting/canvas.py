@@ -149,7 +149,7 @@ def answers(crops: list[tuple[Tensor, Tensor]], *, mean: bool) -> list[Tensor]:
     """
     draws = [values.clamp(-1, 1) for values, _ in crops]
     middle = [values.mean(1) for values in draws]
-    if mean:
+    if mean or not crops:
         return middle
     far = torch.stack(
         [

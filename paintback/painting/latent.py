@@ -26,7 +26,7 @@ from paintback.painting.colour import matched
 from paintback.painting.cuts import band, crop_shape, is_narrow, tiles
 from paintback.painting.frames import Frame, choose_size, own_size, whole_regions
 from paintback.painting.layout import Recipe, Role, Stage, Step, refinement_grid, tail, whole_grid
-from paintback.stopping import Stopped
+from paintback.stopping import kept
 
 __all__ = ["Latents", "Trained"]
 
@@ -164,13 +164,10 @@ class _Whole:
             done: the stages that ran, added to inside.
         """
         first = len(canvas.painted)
-        try:
+        with kept(done):
             yield
-        except Stopped:
-            if not done:
-                raise
-            done[-1] = (done[-1][0], replace(done[-1][1], stopped=True))
         if len(done) < len(stages):
+            done[-1] = (done[-1][0], replace(done[-1][1], stopped=True))
             canvas.keep_draft(first)
         canvas.draft = None
 
@@ -240,39 +237,40 @@ class Latents(_Whole):
                 again = recipe.strength < 1
                 original = stage.frame.enter(canvas.original(box)[None]).to(model.device)
                 made: list[Tensor] = []
-                for seen in self._batches(canvas, stage, generators, count):
-                    values, known = seen.values.to(model.device), seen.known.to(model.device)
-                    drafted = None if seen.drafted is None else seen.drafted.to(model.device)
-                    hidden = original.expand(len(values), -1, -1, -1) if recipe.leaky_encoding else drafted
-                    observation = observe(model.codec, values, known, policy=recipe.latent_mask, hidden=hidden)
-                    start = original if again else drafted
-                    initial = None if start is None else model.codec.encode(start).float()
-                    rows = len(values)
-                    result = method.sample(
-                        denoiser.placed(
-                            [(box.top, box.left, box.bottom, box.right)] * seen.rows,
-                            [canvas.whole.shape] * seen.rows,
-                            max(1, round(stage.factor)),
-                        ),
-                        observation,
-                        num_inference_steps=recipe.steps,
-                        generator=seen.generators,
-                        num_samples=seen.rows // rows,
-                        grid=stage.grid,
-                        callback=self._clocked(step, denoiser, stage),
-                        initial=None
-                        if initial is None
-                        else initial.repeat_interleave(seen.rows // len(initial), dim=0),
-                    )
-                    # decoders are large, so one by one
-                    decoded = [model.to_picture(model.codec.decode(one[None])) for one in result.x]
-                    pixels = torch.cat(decoded).float().cpu().clamp(-1, 1)
-                    made.append(self._matched(pixels, seen, model.codec.factor))
-                    if result.stopped:
-                        break
+                with kept(made):
+                    for seen in self._batches(canvas, stage, generators, count):
+                        values, known = seen.values.to(model.device), seen.known.to(model.device)
+                        drafted = None if seen.drafted is None else seen.drafted.to(model.device)
+                        hidden = original.expand(len(values), -1, -1, -1) if recipe.leaky_encoding else drafted
+                        observation = observe(model.codec, values, known, policy=recipe.latent_mask, hidden=hidden)
+                        start = original if again else drafted
+                        initial = None if start is None else model.codec.encode(start).float()
+                        rows = len(values)
+                        result = method.sample(
+                            denoiser.placed(
+                                [(box.top, box.left, box.bottom, box.right)] * seen.rows,
+                                [canvas.whole.shape] * seen.rows,
+                                max(1, round(stage.factor)),
+                            ),
+                            observation,
+                            num_inference_steps=recipe.steps,
+                            generator=seen.generators,
+                            num_samples=seen.rows // rows,
+                            grid=stage.grid,
+                            callback=self._clocked(step, denoiser, stage),
+                            initial=None
+                            if initial is None
+                            else initial.repeat_interleave(seen.rows // len(initial), dim=0),
+                        )
+                        # decoders are large, so one by one
+                        decoded = [model.to_picture(model.codec.decode(one[None])) for one in result.x]
+                        pixels = torch.cat(decoded).float().cpu().clamp(-1, 1)
+                        made.append(self._matched(pixels, seen, model.codec.factor))
+                        if result.stopped:
+                            break
                 self._put(canvas, stage, made, count)
-                done.append((stage, result))
-                if result.stopped:
+                done.append((stage, replace(result, stopped=result.stopped or sum(map(len, made)) < count)))
+                if done[-1][1].stopped:
                     break
         return done
 
@@ -298,36 +296,37 @@ class Latents(_Whole):
         assert not isinstance(generators, torch.Generator)
         denoiser = self.denoiser(first, told)
         made: list[Tensor] = []
-        for chosen in first.rows(len(canvases) * count, each=True):
-            numbers = range(chosen.start, chosen.stop)
-            rows = [self._row(canvases[k // count], stages[k // count], k % count) for k in numbers]
-            seen, known, originals = (torch.cat(one) for one in zip(*rows, strict=True))
-            values, original = seen.to(model.device), originals.to(model.device)
-            hidden = original if recipe.leaky_encoding else None
-            boxes = [stages[k // count].box for k in numbers]
-            result = method.sample(
-                denoiser.placed(
-                    [(box.top, box.left, box.bottom, box.right) for box in boxes],
-                    [canvases[k // count].whole.shape for k in numbers],
-                    max(1, round(first.factor)),
-                ),
-                observe(model.codec, values, known.to(model.device), policy=recipe.latent_mask, hidden=hidden),
-                num_inference_steps=recipe.steps,
-                generator=list(generators[chosen]),
-                grid=first.grid,
-                callback=self._clocked(step, denoiser, first),
-                initial=model.codec.encode(original).float() if recipe.strength < 1 else None,
-            )
-            pixels = torch.cat([model.to_picture(model.codec.decode(one[None])) for one in result.x])
-            batch = _Rows(seen, known, None, list(generators[chosen]), len(rows))
-            made += self._matched(pixels.float().cpu().clamp(-1, 1), batch, model.codec.factor).split(1)
-            if result.stopped:
-                break
+        with kept(made):
+            for chosen in first.rows(len(canvases) * count, each=True):
+                numbers = range(chosen.start, chosen.stop)
+                rows = [self._row(canvases[k // count], stages[k // count], k % count) for k in numbers]
+                seen, known, originals = (torch.cat(one) for one in zip(*rows, strict=True))
+                values, original = seen.to(model.device), originals.to(model.device)
+                hidden = original if recipe.leaky_encoding else None
+                boxes = [stages[k // count].box for k in numbers]
+                result = method.sample(
+                    denoiser.placed(
+                        [(box.top, box.left, box.bottom, box.right) for box in boxes],
+                        [canvases[k // count].whole.shape for k in numbers],
+                        max(1, round(first.factor)),
+                    ),
+                    observe(model.codec, values, known.to(model.device), policy=recipe.latent_mask, hidden=hidden),
+                    num_inference_steps=recipe.steps,
+                    generator=list(generators[chosen]),
+                    grid=first.grid,
+                    callback=self._clocked(step, denoiser, first),
+                    initial=model.codec.encode(original).float() if recipe.strength < 1 else None,
+                )
+                pixels = torch.cat([model.to_picture(model.codec.decode(one[None])) for one in result.x])
+                batch = _Rows(seen, known, None, list(generators[chosen]), len(rows))
+                made += self._matched(pixels.float().cpu().clamp(-1, 1), batch, model.codec.factor).split(1)
+                if result.stopped:
+                    break
         for number, (canvas, stage) in enumerate(zip(canvases, stages, strict=True)):
             own = made[number * count : (number + 1) * count]
             if own:  # pictures that were not come to stay as they were given
                 self._put(canvas, stage, own, count)
-        return [(first, result)]
+        return [(first, replace(result, stopped=result.stopped or len(made) < len(canvases) * count))]
 
     def _row(self, canvas: Canvas, stage: Stage, sample: int) -> tuple[Tensor, Tensor, Tensor]:
         """What one sample sees of its picture at the model's size, where, and the picture itself."""

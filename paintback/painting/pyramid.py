@@ -44,6 +44,7 @@ from paintback.painting.layout import (
     thin_grid,
     whole_grid,
 )
+from paintback.stopping import kept
 
 LARGE = 256  # side of the pictures of one size from which on a model of them paints large holes in crops
 
@@ -224,40 +225,54 @@ class Pyramid:
                 )
             here = [stages[number] for stages in plans]
             denoiser = self.denoiser(stage, told)
-            batches = []
-            for chosen in stage.rows(rows, each):
-                cells = _crop_rows(canvases, [one.box for one in here], chosen, count)
-                cells = _pool(*cells, int(stage.factor), most=self.model.size is None)
-                values, seen, beyond = (part.to(self.model.device) for part in cells)
-                values, known = _continued(values, seen, beyond)
-                start = None if initial is None else initial[chosen].to(self.model.device)
-                if start is not None:
-                    start = torch.where(known & beyond, values, start)
-                elif self.filled(stage):
-                    start = fill_hole(values, known)
-                shown = _shown(denoiser, canvases, here, chosen, count, values, seen)
-                results: list[Result] = []
-                while len(results) < stage.repeats and not (results and results[-1].stopped):
-                    one = method.sample(
-                        shown,
-                        Observation(values, known),
-                        num_inference_steps=self.recipe.steps,
-                        generator=generators if isinstance(generators, torch.Generator) else list(generators[chosen]),
-                        grid=stage.grid,
-                        callback=step,
-                        initial=start,
-                    )
-                    results.append(one)
-                result = _mean(results)
-                batches.append(result.x.cpu().float())
+            batches: list[Tensor] = []
+            with kept(batches):
+                for chosen in stage.rows(rows, each):
+                    cells = _crop_rows(canvases, [one.box for one in here], chosen, count)
+                    cells = _pool(*cells, int(stage.factor), most=self.model.size is None)
+                    values, seen, beyond = (part.to(self.model.device) for part in cells)
+                    values, known = _continued(values, seen, beyond)
+                    start = None if initial is None else initial[chosen].to(self.model.device)
+                    if start is not None:
+                        start = torch.where(known & beyond, values, start)
+                    elif self.filled(stage):
+                        start = fill_hole(values, known)
+                    shown = _shown(denoiser, canvases, here, chosen, count, values, seen)
+                    results: list[Result] = []
+                    while len(results) < stage.repeats and not (results and results[-1].stopped):
+                        one = method.sample(
+                            shown,
+                            Observation(values, known),
+                            num_inference_steps=self.recipe.steps,
+                            generator=generators
+                            if isinstance(generators, torch.Generator)
+                            else list(generators[chosen]),
+                            grid=stage.grid,
+                            callback=step,
+                            initial=start,
+                        )
+                        results.append(one)
+                    made = _mean(results)
+                    if batches and not made.evaluations:  # stopped before it saw anything
+                        break
+                    result = made
+                    batches.append(result.x.cpu().float())
+                    if result.stopped:
+                        break
             coarse = torch.cat(batches)
+            if len(coarse) < rows:  # it was stopped
+                result = replace(result, stopped=True)
+                # rows that were not come to: as the coarser scale has them, or else as their picture's last one
+                rest = coarse[-1:].expand(-len(coarse) % count, -1, -1, -1)
+                coarse = torch.cat((coarse, initial[len(coarse) :] if number and initial is not None else rest))
             done.append((stage, result))
             if result.stopped:
                 break
         assert coarse is not None
+        begun = plans[: len(coarse) // count]  # other pictures stay as they were given
         last = len(done) - 1
-        coarse = _enlarge_each(coarse, [(_level(stages[last]), Level(1, stages[-1].box)) for stages in plans])
-        for canvas, stages, values in zip(canvases, plans, coarse.split(count), strict=True):
+        coarse = _enlarge_each(coarse, [(_level(stages[last]), Level(1, stages[-1].box)) for stages in begun])
+        for canvas, stages, values in zip(canvases, begun, coarse.split(count), strict=False):
             canvas.painted.append((stages[-1].box, torch.from_numpy(stages[-1].part), values))
         return done
 

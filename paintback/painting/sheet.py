@@ -220,7 +220,7 @@ class Batch:
             try:
                 done = way.paint(canvases, plans, told, drawn, count * draws, session.step)
             except Stopped:
-                if not number:
+                if not session.evaluations:
                     raise
                 session.stopped = True
                 break
