@@ -89,7 +89,8 @@ class UNetDenoiser(Denoiser):
             zoom = min(max(math.log2(min(height, width) / factor / 64), ZOOMS[0]), ZOOMS[1])
             rows.append([*edges, zoom, 1.0])
         other = copy.copy(self)
-        other.place = torch.tensor(rows)
+        where = next(self.network.parameters()).device
+        other.place = torch.tensor(rows).to(where, non_blocking=True)  # once, and no evaluation waits for it
         return other
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
@@ -120,8 +121,8 @@ class UNetDenoiser(Denoiser):
         )
         condition = {} if words is None else {"words": words.to(self.dtype)}
         if self.place is not None:
-            place = self.place.to(x.device)  # under guidance x is twice the batch, one after the other
-            condition["place"] = torch.cat([condition_rows(place, len(x) // halves)] * halves)
+            # under guidance x is twice the batch, one after the other
+            condition["place"] = torch.cat([condition_rows(self.place, len(x) // halves)] * halves)
         raw: Tensor = self.network((x / total).to(self.dtype), clock, **condition).to(x.dtype)
         return x * (data / total) ** 2 + raw * (sigma * data / total)
 

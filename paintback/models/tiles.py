@@ -21,6 +21,8 @@ from paintback.stopping import check
 
 __all__ = ["TOGETHER", "HoleTiles", "TiledDenoiser", "Tiles", "cover", "tiled"]
 
+_Place = tuple[int, int, int, int, int]  # row of the batch, of the pictures, top, left, side
+
 WHOLE = 2**20  # a picture of more pixels is shown to the network in tiles
 TILE, OVERLAP = 512, 64
 WORTH = 0.75  # of a crop's cells: tiles that hold more save nothing
@@ -57,8 +59,8 @@ class TiledDenoiser(Denoiser):
         if len(down) == len(across) == 1:
             return self.inner.predict(x, time)
         x0, total, rows = torch.zeros_like(x), torch.zeros_like(x[:1, :1]), 0
-        weight = self._ramp(min(self.tile, x.shape[-2]))[:, None] * self._ramp(min(self.tile, x.shape[-1]))
-        weight = weight.to(x)
+        ramps = [self._ramp(min(self.tile, side), x.device) for side in x.shape[-2:]]
+        weight = (ramps[0][:, None] * ramps[1]).to(x)
         for top in down:
             for left in across:
                 here = (..., slice(top, top + self.tile), slice(left, left + self.tile))
@@ -85,8 +87,8 @@ class TiledDenoiser(Denoiser):
             {last * k // max(1, count - 1) // self.multiple * self.multiple for k in range(count - 1)} | {last}
         )
 
-    def _ramp(self, side: int) -> Tensor:
-        distance = torch.arange(side) + 1.0
+    def _ramp(self, side: int, device: torch.device) -> Tensor:
+        distance = torch.arange(side, device=device) + 1.0
         return torch.minimum(distance, distance.flip(0)).clamp(max=self.overlap + 1)
 
 
@@ -164,37 +166,51 @@ class HoleTiles(Denoiser):
         super().__init__(inner.schedule)
         self.inner, self.codec, self.condition = inner, inner.codec, inner.condition
         self.tiles, self.values, self.boxes, self.shapes = tiles, values, boxes, shapes
+        self._laid_out: dict[int, list[tuple[list[_Place], Denoiser]]] = {}
 
     def predict(self, x: Tensor, time: Time) -> Prediction:
         if time.sigma == 0:
             return self.inner.predict(x, time)
         each = len(x) // len(self.tiles)  # a row's multiples lie next to each other
-        places = [
-            (row, row // each, top, left, tiles.side)
-            for row in range(len(x))
-            for tiles in (self.tiles[row // each],)
-            for top, left in tiles.corners
-        ]
         x0, total, rows = torch.zeros_like(x), torch.zeros_like(x[:, :1]), 0
-        for side in sorted({tiles.side for tiles in self.tiles}):
-            alike = [place for place in places if place[-1] == side]
-            ramp = torch.minimum(torch.arange(side) + 1.0, side - torch.arange(side) + 0.0)
+        for chosen, inner in self._places(each):
+            side = chosen[0][-1]
+            distance = torch.arange(side, device=x.device)
+            ramp = torch.minimum(distance + 1.0, side - distance + 0.0)
             weight = (ramp[:, None] * ramp).to(x)
-            most = max(1, TOGETHER // side**2)
-            for chosen in (alike[k : k + most] for k in range(0, len(alike), most)):
-                check()
-                here = [
-                    (row, slice(None), slice(t, t + side), slice(left, left + side)) for row, _, t, left, _ in chosen
-                ]
-                part = self._placed(chosen).predict(torch.stack([x[one] for one in here]), time)
-                for one, made in zip(here, part.x0, strict=True):
-                    x0[one] += weight * made
-                    total[one] += weight
-                rows += part.rows or len(chosen)
+            check()
+            here = [(row, slice(None), slice(t, t + side), slice(left, left + side)) for row, _, t, left, _ in chosen]
+            part = inner.predict(torch.stack([x[one] for one in here]), time)
+            for one, made in zip(here, part.x0, strict=True):
+                x0[one] += weight * made
+                total[one] += weight
+            rows += part.rows or len(chosen)
         values = self.values.to(x).repeat_interleave(each, dim=0)
         return predict("x0", torch.where(total > 0, x0 / total.clamp(min=1), values), x, time, rows=rows)
 
-    def _placed(self, chosen: Sequence[tuple[int, int, int, int, int]]) -> Denoiser:
+    def _places(self, each: int) -> list[tuple[list[_Place], Denoiser]]:
+        """The tiles that are shown at once, smallest first, and the model told where they lie.
+
+        They are laid out once, for a GPU has to be sent where they lie.
+
+        Args:
+            each: rows of every picture.
+        """
+        if each not in self._laid_out:
+            places = [
+                (row, row // each, top, left, tiles.side)
+                for row in range(each * len(self.tiles))
+                for tiles in (self.tiles[row // each],)
+                for top, left in tiles.corners
+            ]
+            laid_out = self._laid_out[each] = []
+            for side in sorted({tiles.side for tiles in self.tiles}):
+                alike, most = [place for place in places if place[-1] == side], max(1, TOGETHER // side**2)
+                parts = [alike[k : k + most] for k in range(0, len(alike), most)]
+                laid_out += [(part, self._placed(part)) for part in parts]
+        return self._laid_out[each]
+
+    def _placed(self, chosen: Sequence[_Place]) -> Denoiser:
         """The model told where in its picture each of some tiles lies."""
         corners = [(self.boxes[row].top + top, self.boxes[row].left + left) for _, row, top, left, _ in chosen]
         side = chosen[0][-1]

@@ -15,9 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import paintback as pb
 from paintback.denoiser import NetworkDenoiser
+from paintback.images.regions import Box
 from paintback.methods.run import Run
 from paintback.models.diffusers import from_pipe, loading
 from paintback.models.diffusers.families import FAMILIES, rebuilt, sibling
+from paintback.models.embedded import UNetDenoiser
+from paintback.models.tiles import HoleTiles, TiledDenoiser, Tiles
+from paintback.models.unet import UNet, UNetConfig
 from tests.models import tiny_pipelines as tiny
 
 SIZE = (64, 64)
@@ -422,6 +426,30 @@ def test_no_run_waits_for_the_device(method, monkeypatch):
     assert not copies.waits
     assert not scalars
     assert copies.sent >= 1  # the noise, from a generator of the CPU
+
+
+def shipped(kind, where):
+    """A shipped network that is told where its crop lies, as it stands in a painting; two rows of 32 x 32 cells."""
+    with torch.device(where):
+        network = UNet(UNetConfig(widths=(8,), blocks=1, place=True)).eval().requires_grad_(False)
+    inner, shapes = UNetDenoiser(network), [(64, 64), (48, 64)]
+    if kind == "placed":
+        return inner.placed([(0, 0, 32, 32), (8, 16, 40, 48)], shapes, 1)
+    if kind == "tiled":
+        return TiledDenoiser(inner, 24, 4, 4)
+    tiles, values = Tiles(16, ((0, 0), (10, 16))), torch.zeros(2, 3, 32, 32, device=where)
+    return HoleTiles(inner, [tiles, Tiles(8, ((3, 5),))], values, [Box(0, 0, 32, 32), Box(8, 16, 40, 48)], shapes)
+
+
+@pytest.mark.parametrize("kind", ["placed", "tiled", "hole tiles"])
+def test_the_shipped_networks_do_not_wait_for_the_device(kind):
+    denoiser, x = shipped(kind, "meta"), torch.zeros(4, 3, 32, 32, device="meta")
+    with Copies() as copies, torch.no_grad():
+        for t in (0.9, 0.3):
+            denoiser(x, t)
+            sent, copies.sent = copies.sent, 0
+    assert not copies.waits
+    assert not sent  # of the last look: what was sent before is there
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
