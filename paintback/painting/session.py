@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from paintback import models
-from paintback.methods.base import Result
+from paintback.methods.base import Method, Result
 from paintback.models.base import Model
 from paintback.painting.layout import Step
 from paintback.painting.request import LARGEST_SEED
@@ -40,7 +40,7 @@ class Session:
         progress: keywords for tqdm.
         step: told of every step; returning True stops. Where it has a method
             `expect`, that is told of their number.
-        together: whether a step of the method decodes too, so that offloading must leave network and decoder together.
+        method: that samples, or None; where its steps decode too, offloading leaves network and decoder together.
 
     Attributes:
         generators: one, or a list of one for each result.
@@ -65,7 +65,7 @@ class Session:
         steps: int | None = None,
         progress: Mapping[str, Any] | None = None,
         step: Step | None = None,
-        together: bool = False,
+        method: Method | None = None,
     ) -> None:
         self._began = time.perf_counter()
         self.model, self.label = model, label
@@ -77,7 +77,8 @@ class Session:
         self.peak_memory_bytes: int | None = None
         self._told, self._memory, self._steps = step, PeakMemory(model.device), steps
         self._expects = getattr(step, "expect", None)
-        self._together = model.together() if together else contextlib.nullcontext()
+        decodes = method is not None and method.decodes
+        self._together = model.together() if decodes else contextlib.nullcontext()
         self._bar_options = {"unit": "step", "leave": False, "desc": label, "total": steps, **(progress or {})}
 
     def __enter__(self) -> Session:

@@ -33,7 +33,7 @@ from paintback.models.sound import SoundModel
 from paintback.painting.layout import whole_grid
 from paintback.painting.request import AudioRequest
 from paintback.painting.session import Session, open_model
-from paintback.tasks.checks import check_gradients, precise, warn_of_draws, warn_of_score
+from paintback.tasks.checks import check_gradients, precise, warn_of_method
 from paintback.tasks.inpaint import Inpainter
 from paintback.tasks.options import from_python, keywords
 
@@ -164,9 +164,7 @@ def inpaint_audio(
         method = methods.get(name, **{**shipped, **request.fields})
     check_gradients(opened, method)
     opened = precise(opened, method).as_sound()
-    warned: set[str] = set()
-    warn_of_score(opened, method, warned)
-    warn_of_draws(opened, method, warned)
+    warn_of_method(opened, method)
     steps = request.steps or opened.sampler.num_inference_steps
     request = request.with_(method=method.name, fields=dataclasses.asdict(method), steps=steps)
     said = {name: getattr(request, name) for name in WORDS if getattr(request, name) is not None}
@@ -179,7 +177,7 @@ def inpaint_audio(
     progress = {"disable": None if progress_bar else True}
     step: Any = callback  # every method here predicts
     painted: list[tuple[float, float]] = []
-    with Session(opened, method.name, generator, progress=progress, step=step, together=method.decodes) as session:
+    with Session(opened, method.name, generator, progress=progress, step=step, method=method) as session:
         one = session.generators
         drawn = one if isinstance(one, torch.Generator) else one[0]
         for start, stop in spans:

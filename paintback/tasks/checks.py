@@ -14,7 +14,7 @@ from paintback.methods.base import Method
 from paintback.models.base import Model
 from paintback.painting.layout import Plan
 
-__all__ = ["check_gradients", "precise", "prepare_network", "warn_of_draws", "warn_of_score", "warn_of_width"]
+__all__ = ["check_gradients", "precise", "prepare_network", "warn_of_method", "warn_of_width"]
 
 
 def check_gradients(model: Model, method: Method | None) -> None:
@@ -41,29 +41,39 @@ def precise(model: Model, *methods: Method | None) -> Model:
     return model.exact() if any(method is not None and method.differences for method in methods) else model
 
 
-def warn_of_score(model: Model, method: Method | None, warned: set[str]) -> None:
-    """Says once for each method that it draws by a score which this model does not give."""
-    if method is None or not method.needs_score or not model.distilled or method.name in warned:
-        return
-    warned.add(method.name)
-    warnings.warn(
-        f"Method {method.name} draws by the model's score, which {model.name!r} does not give, since "
-        "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
-        stacklevel=3,
-    )
+def warn_of_method(
+    model: Model,
+    method: Method | None,
+    warned: set[str] | None = None,
+    *,
+    instead: str = 'leave the method out, which takes "gibbs"',
+) -> None:
+    """Says that a method draws by a score which the model does not give, or takes its picture for a mean.
 
-
-def warn_of_draws(model: Model, method: Method | None, warned: set[str]) -> None:
-    """Says once for each method that it takes the picture of a step-distilled model for what it is not, a mean."""
-    if method is None or method.takes_draws or not model.step_distilled or f"{method.name} draws" in warned:
+    Args:
+        model: that paints.
+        method: that samples, or None.
+        warned: of which methods it was said, added to; None to say it again.
+        instead: what the task has that such a model can run.
+    """
+    warned = set() if warned is None else warned
+    if method is None or method.name in warned:
         return
-    warned.add(f"{method.name} draws")
-    warnings.warn(
-        f"Method {method.name} takes the model's prediction for a mean, and {model.name!r} is step-distilled: it "
-        "predicts the end of the path from noise to picture, and knows few noise levels. Expect worse pictures, or "
-        'leave the method out, which takes "gibbs"; step_distilled=False says that the model is none.',
-        stacklevel=3,
-    )
+    if method.needs_score and model.distilled:
+        warned.add(method.name)
+        warnings.warn(
+            f"Method {method.name} draws by the model's score, which {model.name!r} does not give, since "
+            "guidance was distilled into it: expect worse pictures, or take another method or undistilled model.",
+            stacklevel=3,
+        )
+    if model.step_distilled and not method.takes_draws:
+        warned.add(method.name)
+        warnings.warn(
+            f"Method {method.name} takes the model's prediction for a mean, and {model.name!r} is step-distilled: it "
+            "predicts the end of the path from noise to picture, and knows few noise levels. Expect worse pictures, or "
+            f"{instead}; step_distilled=False says that the model is none.",
+            stacklevel=3,
+        )
 
 
 def warn_of_width(model: Model, plans: Iterable[Plan], warned: set[str]) -> None:

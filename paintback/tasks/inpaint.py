@@ -26,7 +26,7 @@ from paintback.painting.request import Request
 from paintback.painting.session import Generator, Session, whole
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
 from paintback.schedules import Schedule, Time
-from paintback.tasks.checks import precise, prepare_network, warn_of_draws, warn_of_score, warn_of_width
+from paintback.tasks.checks import precise, prepare_network, warn_of_method, warn_of_width
 from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
 
 __all__ = ["Inpainter", "Output", "Scale"]
@@ -328,8 +328,7 @@ class Inpainter:
         check_output_type(output_type)
         call = self._read(image, mask_image, prompt, options)
         callback, count = options.get("callback_on_step_end"), call.request.samples
-        warn_of_score(self.model, call.recipe.method, self._warned)
-        warn_of_draws(self.model, call.recipe.method, self._warned)
+        warn_of_method(self.model, call.recipe.method, self._warned)
         self.interrupt = False
 
         def step(index: int, t: float, x: Tensor, x0: Tensor | None) -> bool | Tensor:
@@ -338,9 +337,8 @@ class Inpainter:
             return moved if moved is not x and not self.interrupt else self.interrupt
 
         label, answers = str(call.request.method), len(call.sheets) * count
-        together = call.recipe.method is not None and call.recipe.method.decodes
         with Session(
-            self.model, label, call.generator, answers, progress=self._progress, step=step, together=together
+            self.model, label, call.generator, answers, progress=self._progress, step=step, method=call.recipe.method
         ) as session:
             work = self._lay_out(call, not isinstance(session.generators, torch.Generator), options)
             session.expect(sum(batch.plan.steps for batch in work))

@@ -36,7 +36,7 @@ from paintback.painting.canvas import padded
 from paintback.painting.layout import Policy, whole_grid
 from paintback.painting.request import SuperresRequest
 from paintback.painting.session import Generator, Session, open_model
-from paintback.tasks.checks import precise
+from paintback.tasks.checks import check_gradients, precise, warn_of_method
 from paintback.tasks.inpaint import Output
 from paintback.tasks.options import from_python, keywords
 
@@ -150,7 +150,10 @@ def superres(
     method = options.get("method", request.method)
     chosen = choose_method(method, **({} if isinstance(method, Method) else request.fields))
     steps, sigma, scale = request.steps or STEPS, request.sigma, request.scale
-    opened = precise(open_model(model, device, torch_dtype), chosen)
+    opened = open_model(model, device, torch_dtype)
+    check_gradients(opened, chosen)
+    warn_of_method(opened, chosen, instead="take another model")
+    opened = precise(opened, chosen)
     canvases = [padded(opened, one, (one.shape[0] * scale, one.shape[1] * scale)) for one in pictures]
     operators = [Downsampling(request.kernel, scale, p.shape, c) for p, (_, c) in zip(pictures, canvases, strict=True)]
     count = request.samples
@@ -164,6 +167,7 @@ def superres(
         len(pictures) * count,
         progress={"disable": None if progress_bar else True},
         step=callback,  # type: ignore[arg-type] # every method here predicts
+        method=chosen,
     ) as session:
         each = not isinstance(session.generators, torch.Generator)
         together = [_together(canvas, count, each) for _, canvas in canvases]

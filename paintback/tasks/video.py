@@ -33,6 +33,7 @@ from paintback.painting.layout import Policy
 from paintback.painting.request import Request
 from paintback.painting.session import Session, draw_generators, open_model
 from paintback.painting.windows import ClipPainting, Window, plan_windows
+from paintback.tasks.checks import warn_of_method
 from paintback.tasks.inpaint import Inpainter
 from paintback.tasks.options import Options, asked, embeddings, settle, to_settings
 
@@ -134,6 +135,7 @@ def inpaint_video(
     masks.check_mask(wide, f"blur={request.blur:g}" if request.blur else "")
     opened = _open(model, device, torch_dtype)
     request, recipe = settle(opened, Policy(), request, method)
+    warn_of_method(opened, recipe.method)
     request = request.with_(window=request.window or opened.training_frames)
     spans = plan_windows(len(hole), int(request.window or 0), request.overlap, opened.codec.frames)
     frame = choose_size(_crop(wide, opened, request.padding), opened, recipe.size)
@@ -144,8 +146,7 @@ def inpaint_video(
     progress = {"disable": None if progress_bar else True}
     step: Any = callback  # every method here predicts
     windows = []
-    together = recipe.method is not None and recipe.method.decodes
-    with Session(opened, str(request.method), generator, progress=progress, step=step, together=together) as session:
+    with Session(opened, str(request.method), generator, progress=progress, step=step, method=recipe.method) as session:
         drawn = draw_generators(session.generators, 1, recipe.draws)
         spans = painting.with_holes(spans)
         for start, stop in spans:

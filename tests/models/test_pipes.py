@@ -334,6 +334,27 @@ def test_offloading_leaves_together_what_a_step_needs(method, monkeypatch):
     assert np.isnan(np.asarray(pipe.unet.conv_in.weight.detach())).all()
 
 
+def enlarge(model, **more):
+    more = {"prompt": "a red fox", "generator": 0, "num_inference_steps": 2, "progress_bar": False, **more}
+    return pb.superres(np.zeros((32, 32, 3), np.float32), 2, model=model, **more)
+
+
+def test_enlarging_leaves_them_together_too(monkeypatch):
+    pipe = tiny.build("sd15")
+    moved = offload(pipe, monkeypatch)
+    enlarge(from_pipe(pipe), fields={"inner_steps": 1})
+    assert moved["UNet2DConditionModel"] == 2
+
+
+def test_enlarging_says_what_a_model_and_a_method_do_not_fit_in(monkeypatch):
+    model = from_pipe(tiny.build("sd15"), step_distilled=True)
+    with pytest.warns(UserWarning, match="Method fcs takes .* is step-distilled.*, or take another model;"):
+        enlarge(model, fields={"inner_steps": 1}, num_inference_steps=1)
+    monkeypatch.setattr(model.network.conv_in, "_hf_hook", type("Hook", (), {"offload": True})(), raising=False)
+    with pytest.raises(ValueError, match="Method psld takes gradients, and sequential offloading"):
+        enlarge(model, method="psld")
+
+
 def test_planning_gives_the_modules_back_too(monkeypatch):
     pipe = tiny.build("sd15")
     offload(pipe, monkeypatch)

@@ -65,6 +65,11 @@ def test_paints_the_hole_and_nothing_else(method, paint, clip, mask):
     assert out.seconds > 0
 
 
+def test_a_method_that_a_distilled_model_does_not_fit_is_said(paint, pipe):
+    with pytest.warns(UserWarning, match="Method ding takes .* is step-distilled"):
+        paint(model=pb.Inpainter.from_pipe(pipe, step_distilled=True), method="ding", num_inference_steps=1)
+
+
 def test_seeds_and_prompts_decide(paint):
     first = paint().frames.frames
     assert np.array_equal(first, paint().frames.frames)
