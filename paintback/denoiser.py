@@ -460,7 +460,11 @@ def not_finite(what: str, dtype: torch.dtype | None) -> str:
 
 
 def condition_rows(condition: Tensor, rows: int) -> Tensor:
-    """A condition of one row or of one per sample, brought to `rows` rows, those of a sample next to each other."""
+    """A condition of one row or of one per sample, brought to `rows` rows, those of a sample next to each other.
+
+    Raises:
+        ValueError: for another number of rows.
+    """
     if rows % len(condition):
         raise ValueError(f"Got {len(condition)} conditions for {rows} samples; give one or one per sample.")
     return condition.repeat_interleave(rows // len(condition), dim=0)

@@ -180,7 +180,11 @@ class LatentMask:
 
 
 def over_time(hole: Tensor, frames: int) -> Tensor:
-    """A clip's mask, (F, H, W), at its latents' frames: the first has a cell of its own, the others share cells."""
+    """A clip's mask, (F, H, W), at its latents' frames: the first has a cell of its own, the others share cells.
+
+    Raises:
+        ValueError: for a number of frames that does not fit.
+    """
     if len(hole) == 1 or len(hole) == frames:
         return hole.float().expand(frames, -1, -1) if len(hole) == 1 else hole.float()
     if frames < 2 or (len(hole) - 1) % (frames - 1):
@@ -400,13 +404,15 @@ class Eraser:
         more |= {"num_inference_steps": steps} if steps else {}
         with torch.inference_mode(False):
             for k, picture in enumerate(image):
-                given, hole = picture[..., :3].cpu().clone().numpy(), masks[min(k, len(masks) - 1)].cpu().numpy()
+                shown = picture[..., :3].cpu().clone()
+                given, hole = shown.clamp(0, 1).numpy(), masks[min(k, len(masks) - 1)].cpu().numpy()
                 call = {"quality": quality, "mask_grow": float(grow), "generator": seed, **more}
                 bar = comfy.utils.ProgressBar(_inpainter(model).plan(given, hole, **call).steps)
                 out = pb.inpaint(
                     given, hole, model=_inpainter(model), output_type="np", callback_on_step_end=step, **call
                 )
-                made.append(torch.from_numpy(np.ascontiguousarray(out.images[0])))
+                new = torch.from_numpy(np.ascontiguousarray(out.images[0]))
+                made.append(torch.where(new == torch.from_numpy(given), shown, new))  # as other nodes gave it
         return (torch.stack(made),)
 
 

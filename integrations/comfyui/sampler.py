@@ -116,6 +116,7 @@ class PaintbackSampler(comfy.samplers.Sampler):
         if self.method.needs_vjp or self.method.vjps(2):
             leave_inference(model_wrap.inner_model)
         denoiser = ComfyDenoiser(model_wrap, schedule, dict(extra_args), pair=pair)
+        denoiser.shape = tuple(noise.shape[1:])  # also of sounds, (B, C, L)
         with torch.inference_mode(False), torch.no_grad():
             levels = sigmas.detach().double().cpu().clone()
             end = float(levels[-1])

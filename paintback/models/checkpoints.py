@@ -203,6 +203,9 @@ def write_checkpoint(checkpoint: Checkpoint, out: Path, *, dtype: torch.dtype | 
         checkpoint: what is to be written.
         out: the file.
         dtype: of the weights; None leaves them as they are. Frequencies stay as they are in any case.
+
+    Raises:
+        OSError: if it cannot be written.
     """
     state = {}
     for name, value in checkpoint.state.items():

@@ -253,7 +253,7 @@ def holes_of(hole: Hole, count: int, rate: int) -> NDArray[np.bool_]:
             if start >= seconds:
                 raise ValueError(f"The hole {start:g}:{end:g} lies behind the sound's end at {seconds:g} s.")
             # a millionth of a sample is rounding
-            missing[int(np.floor(start * rate + 1e-6)) : int(np.ceil(end * rate - 1e-6))] = True
+            missing[int(np.floor(start * rate + 1e-6)) : int(np.ceil(min(end, seconds) * rate - 1e-6))] = True
     if not missing.any():
         raise ValueError("No sample is missing; say which seconds are, as in 3.2:4.5.")
     if missing.all():

@@ -27,7 +27,7 @@ from paintback.painting.session import Generator, Session, whole
 from paintback.painting.sheet import Batch, Scale, Sheet, Way, Ways, batches, prepare
 from paintback.schedules import Schedule, Time
 from paintback.tasks.checks import precise, prepare_network, warn_of_method, warn_of_width
-from paintback.tasks.options import Options, asked, embeddings, per_picture, settle, signature, to_settings
+from paintback.tasks.options import Options, asked, each_of, embeddings, per_picture, settle, signature, to_settings
 
 __all__ = ["Inpainter", "Output", "Scale"]
 
@@ -310,7 +310,8 @@ class Inpainter:
         """Paints back what the mask hides.
 
         Args:
-            image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
+            image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1]; a batch,
+                numpy (B, H, W, 3) or torch (B, 3, H, W), is a list.
             mask_image: a mask or a list of them, of the pictures' sizes; white = repaint; "alpha" for the picture's
                 transparency; None where `outpaint` says what is missing.
             prompt: text, for models that take one; a list has one for each picture; a class's number, for models of
@@ -429,16 +430,16 @@ class Inpainter:
     ) -> _Call:
         """Reads pictures and masks, and settles what is asked."""
         texts = {"prompt": prompt, "negative_prompt": options.get("negative_prompt")}
-        plain = {name: text if isinstance(text, str) else None for name, text in texts.items()}
+        given = options.get("request") is not None
+        plain = {name: text if given or isinstance(text, str) else None for name, text in texts.items()}
         request, method = asked({**options, **plain})
-        if options.get("request") is not None:
+        if given:
             texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
         request, recipe = settle(self.model, self.policy, request, method)
         channels = self.model.channels if self.model.channels not in (1, 3) else None
-        pictures = [
-            read_picture(one, channels=channels) for one in (image if isinstance(image, list | tuple) else [image])
-        ]
-        hidden = mask_image if isinstance(mask_image, list | tuple) else [mask_image] * len(pictures)
+        pictures = [read_picture(one, channels=channels) for one in each_of(image)]
+        masks = each_of(mask_image)
+        hidden = masks if isinstance(mask_image, list | tuple) or len(masks) > 1 else masks * len(pictures)
         if len(hidden) != len(pictures):
             raise ValueError(
                 f"Got {len(pictures)} pictures and {len(hidden)} masks; give one mask each, or one for all."

@@ -19,7 +19,7 @@ from paintback.images.picture import Picture, to_numpy
 from paintback.models.catalogue import is_here
 from paintback.resources import in_room
 from paintback.tasks.inpaint import Inpainter, Output
-from paintback.tasks.options import Options, signature
+from paintback.tasks.options import Options, each_of, signature
 
 __all__ = ["inpaint"]
 
@@ -54,7 +54,7 @@ def inpaint(
 
     Args:
         image: a picture or a list of them: path, PIL, numpy (H, W) or (H, W, C), uint8, uint16 or float in [0, 1], or
-            torch (3, H, W) in [0, 1].
+            torch (3, H, W) in [0, 1]; a batch, numpy (B, H, W, C) or torch (B, 3, H, W), is a list.
         mask_image: likewise; white = repaint. None where `outpaint` says what is missing.
         model: an embedded model's name, the path of one's own weights, a pipeline's folder or Hub id; or an
             `Inpainter`.
@@ -74,20 +74,18 @@ def inpaint(
     Raises:
         ValueError: for input that does not fit, in one sentence.
     """
-    arrays = [one for one in (image if isinstance(image, list | tuple) else [image]) if isinstance(one, np.ndarray)]
+    arrays = [one for one in each_of(image) if isinstance(one, np.ndarray)]
     if (channels_first or bgr) and not arrays:
         raise ValueError("channels_first and bgr say how arrays are laid out; leave them out for other pictures.")
     if arrays and (channels_first or bgr):
-        several = isinstance(image, list | tuple)
-        laid = [_plain(one, channels_first, bgr) if isinstance(one, np.ndarray) else one for one in _listed(image)]
-        image = laid if several else laid[0]
+        image = [_plain(one, channels_first, bgr) if isinstance(one, np.ndarray) else one for one in each_of(image)]
         if channels_first and isinstance(mask_image, np.ndarray) and mask_image.ndim == 3:
             mask_image = np.moveaxis(mask_image, 0, -1)
     if isinstance(image, list | tuple) and not image:
         raise ValueError("The list of pictures is empty; give at least one.")
     inpainter = model if isinstance(model, Inpainter) else _keep(model, device, torch_dtype)
     own = copy.copy(inpainter)  # whose `interrupt` is this call's alone
-    given = _listed(image)
+    given = each_of(image)
     as_given = output_type is None and all(isinstance(one, np.ndarray) for one in given)
     if output_type is None:
         output_type = "picture" if as_given else "pt" if isinstance(given[0], torch.Tensor) else "pil"
@@ -111,10 +109,6 @@ def _keep(model: str | Path, device: Any, dtype: torch.dtype | None) -> Inpainte
 
             _kept[key] = in_room(load, _kept, 0, here=is_here(str(model)))  # the old one's memory first
         return _kept[key]
-
-
-def _listed(image: Any) -> list[Any]:
-    return list(image) if isinstance(image, list | tuple) else [image]
 
 
 def _plain(array: NDArray[Any], channels_first: bool, bgr: bool) -> NDArray[Any]:

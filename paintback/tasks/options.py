@@ -27,6 +27,7 @@ __all__ = [
     "CALL",
     "Options",
     "asked",
+    "each_of",
     "embeddings",
     "from_python",
     "keywords",
@@ -365,6 +366,11 @@ def to_settings(model: Model, request: Request, *, clips: bool = False) -> dict[
     values = {name: getattr(request, own) for name, own in names.items()}
     plain = request.model_dump(mode="json", include={"outpaint", "reference_images"})
     return {"model": model.name, **values, **plain}
+
+
+def each_of(given: Any) -> list[Any]:
+    """The pictures or masks of a list or of a batch, (B, ...) of four axes; one by itself is a list of one."""
+    return list(given) if isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 4 else [given]
 
 
 def per_picture(name: str, value: str | int | Sequence[str] | None, count: int) -> list[str | None]:

@@ -78,9 +78,8 @@ def paint(pipe: Any, values: Mapping[str, Any], callback: Callable[..., Any] | N
     inpainter = Inpainter.from_pipe(pipe)
     inpainter.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
     given = {name: value for name, value in values.items() if value is not None}
-    image, mask = _each(given.pop("image", None)), _each(given.pop("mask_image", None))
-    prompt = given.get("prompt")
-    if isinstance(prompt, list) and not isinstance(image, list):
+    image, mask, prompt = given.pop("image", None), given.pop("mask_image", None), given.get("prompt")
+    if isinstance(prompt, list) and not isinstance(image, list) and getattr(image, "ndim", 0) != 4:
         image = [image] * len(prompt)
     if callback is not None:
         count = pipe.scheduler.config.num_train_timesteps
@@ -92,11 +91,6 @@ def paint(pipe: Any, values: Mapping[str, Any], callback: Callable[..., Any] | N
         pipe._interrupt = False
         given["callback_on_step_end"] = step
     return inpainter(image, mask, **given).images
-
-
-def _each(given: Any) -> Any:
-    """A batch of arrays or tensors as a list; anything else as it is."""
-    return list(given) if getattr(given, "ndim", 0) == 4 else given
 
 
 def denoise_step(pipeline: str, parts: tuple[str, ...], *, guided: bool) -> type:

@@ -38,7 +38,7 @@ from paintback.painting.request import SuperresRequest
 from paintback.painting.session import Generator, Session, open_model
 from paintback.tasks.checks import check_gradients, precise, warn_of_method
 from paintback.tasks.inpaint import Output
-from paintback.tasks.options import from_python, keywords
+from paintback.tasks.options import each_of, from_python, keywords
 
 __all__ = ["Downsampling", "Enlarged", "choose_method", "superres"]
 
@@ -126,7 +126,7 @@ def superres(
     """Enlarges a picture.
 
     Args:
-        image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1].
+        image: a picture or a list of them: path, PIL, numpy (H, W, 3) or torch (3, H, W) in [0, 1]; a batch is a list.
         scale: a whole number from 2 to 8.
         model: an embedded model's name, the path of one's own weights, or a loaded model.
         prompt: text, for models that take one.
@@ -143,7 +143,7 @@ def superres(
     Raises:
         ValueError: for input that does not fit, in one sentence.
     """
-    pictures = [read_picture(one) for one in (image if isinstance(image, list | tuple) else [image])]
+    pictures = [read_picture(one) for one in each_of(image)]
     given = {name: value for name, value in options.items() if name != "generator"}
     request = from_python({**given, "scale": scale, "prompt": prompt}, SuperresRequest)
     check_output_type(output_type)

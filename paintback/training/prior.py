@@ -216,7 +216,11 @@ def _half_cosine(passed: float) -> float:
 
 
 def check(pictures: Pictures, config: UNetConfig, start: int, steps: int) -> None:
-    """One clear ValueError where training cannot start."""
+    """Looks whether training can start.
+
+    Raises:
+        ValueError: if it cannot, in one sentence.
+    """
     if pictures.channels != config.channels:
         raise ValueError(
             f"The pictures have {pictures.channels} channels and the network {config.channels}; they must be the same."

@@ -205,6 +205,37 @@ def test_clips(pack, guiders, name):
     assert bool(made.isfinite().all()) and not torch.allclose(made[0][:, ~known], latent[0][:, ~known], atol=1e-2)
 
 
+@pytest.mark.skipif(REAL, reason="the stand-in alone has a model of sounds")
+@pytest.mark.parametrize("name", ["ding", "ddnm"])
+def test_sounds_are_samples_of_their_own(pack, guiders, name):
+    """Latents (B, C, L): what comes of one does not depend on the other."""
+    generator, seen = torch.Generator().manual_seed(0), []
+    noise, latent = torch.randn(2, 2, 4, 32, generator=generator)
+    guider = guiders("flow")
+
+    class Own(type(guider)):
+        def __call__(self, x, sigma, **more):
+            seen.append(tuple(x.shape))
+            return 0.5 * x
+
+    class Sound:
+        model_sampling = guider.inner_model.model_sampling
+
+        class latent_format:  # noqa: N801
+            latent_dimensions = 1
+
+    own, sampler = Own(guider.inner_model), sampler_of(pack, name)
+    own.inner_model = Sound
+    mask = torch.ones(2, 4, 32)
+    mask[..., 10:] = 0
+    extra = {"model_options": {}, "seed": 3}
+    both = sampler.sample(own, levels("flow"), extra, None, noise, latent, mask)
+    assert set(seen) == {(2, 4, 32)}
+    assert torch.equal(both[..., 10:], latent[..., 10:])
+    alone = sampler.sample(own, levels("flow"), extra, None, noise[:1], latent[:1], mask[:1])
+    assert torch.allclose(alone[0], both[0], atol=1e-5)
+
+
 def test_an_interruption_is_noticed_within_a_step(pack, guiders):
     import comfy.model_management as management
 
@@ -371,6 +402,17 @@ def test_the_eraser_is_the_inpainter(pack):
     )
     assert np.array_equal(made[0].numpy(), same.images[0])
     assert torch.equal(made[0][mask[0] == 0], image[0][mask[0] == 0])
+
+
+def test_the_eraser_takes_values_beyond_the_ends(pack):
+    """Other nodes leave some; what is not painted comes out as it was given."""
+    image = torch.rand(1, 32, 40, 3, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.1
+    mask = torch.zeros(1, 32, 40)
+    mask[0, 10:18, 12:20] = 1
+    (made,) = pack.nodes.Eraser().paint(image, mask, "photo", "fast", 5, method="ddnm", steps=1)
+    assert torch.equal(made[0][mask[0] == 0], image[0][mask[0] == 0])
+    inside = made[0][mask[0] > 0]
+    assert float(inside.min()) >= 0 and float(inside.max()) <= 1
 
 
 def test_what_the_registry_reads():

@@ -114,6 +114,24 @@ def test_many_threads_load_once_and_see_no_other(monkeypatch: pytest.MonkeyPatch
     assert all(np.array_equal(made[k].images[0], alone[k]) for k in range(5))
 
 
+def test_a_batch_is_a_list_of_pictures(inpainter: pb.Inpainter) -> None:
+    call = {**CALL, "generator": [0, 1], "output_type": "pt"}
+    batch = torch.from_numpy(np.random.default_rng(0).random((2, 3, 24, 30), np.float32))
+    holes = torch.from_numpy(np.stack((HOLE, HOLE[::-1].copy())))[:, None].float()
+    wanted = inpainter(list(batch), [one[0].numpy() > 0 for one in holes], **call).images
+    assert torch.equal(inpainter(batch, holes, **call).images, wanted)
+    assert torch.equal(inpainter(batch.movedim(1, -1).numpy(), holes, **call).images, wanted)
+    same = inpainter(list(batch), HOLE, **call).images
+    assert torch.equal(inpainter(batch, torch.from_numpy(HOLE)[None, None].float(), **call).images, same)
+    array, alone = values("uint8", (2, 24, 30, 3)), {**CALL, "model": inpainter, "generator": [0, 1]}
+    made = pb.inpaint(array, HOLE, **alone).images
+    assert np.array_equal(made, pb.inpaint(list(array), HOLE, **alone).images) and made.dtype == np.uint8
+    laid = pb.inpaint(np.moveaxis(array, -1, 1), HOLE, channels_first=True, **alone).images
+    assert np.array_equal(np.moveaxis(laid, 1, -1), made)
+    with pytest.raises(ValueError, match="Got 2 pictures and 3 masks"):
+        inpainter(batch, holes[[0, 0, 1]], **call)
+
+
 @pytest.mark.parametrize(("suffix", "bands"), [(".bmp", 1), (".bmp", 3), (".ppm", 1), (".ppm", 3), (".pgm", 1)])
 def test_bmp_and_ppm_are_written_and_read(tmp_path: Path, suffix: str, bands: int) -> None:
     picture = read_picture(values("uint8", (5, 7, bands)))

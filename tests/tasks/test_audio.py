@@ -115,6 +115,12 @@ def test_known_samples_stay_to_the_bit_and_hidden_ones_are_not_heard(kind, chann
     assert one[hole].tobytes() != sound[hole].tobytes()
 
 
+@pytest.mark.parametrize("hole", ["1:1e999", [(1, float("inf"))], "1:1e300"])
+def test_a_hole_may_end_behind_the_sound(hole):
+    missing = holes_of(hole, 100, 10)
+    assert missing[10:].all() and not missing[:10].any()
+
+
 def test_the_ends_are_joined_inside_the_hole_alone():
     given, made = torch.full((1, 100), 0.5), torch.zeros(1, 100)
     missing = torch.zeros(100, dtype=torch.bool)
