@@ -329,6 +329,8 @@ class Inpainter:
         check_output_type(output_type)
         call = self._read(image, mask_image, prompt, options)
         callback, count = options.get("callback_on_step_end"), call.request.samples
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback_on_step_end is called after every step; got {callback!r}, which cannot be.")
         warn_of_method(self.model, call.recipe.method, self._warned)
         self.interrupt = False
 
@@ -438,6 +440,8 @@ class Inpainter:
         request, recipe = settle(self.model, self.policy, request, method)
         channels = self.model.channels if self.model.channels not in (1, 3) else None
         pictures = [read_picture(one, channels=channels) for one in each_of(image)]
+        if not pictures:
+            raise ValueError("The list of pictures is empty; give at least one.")
         masks = each_of(mask_image)
         hidden = masks if isinstance(mask_image, list | tuple) or len(masks) > 1 else masks * len(pictures)
         if len(hidden) != len(pictures):

@@ -81,8 +81,6 @@ def inpaint(
         image = [_plain(one, channels_first, bgr) if isinstance(one, np.ndarray) else one for one in each_of(image)]
         if channels_first and isinstance(mask_image, np.ndarray) and mask_image.ndim == 3:
             mask_image = np.moveaxis(mask_image, 0, -1)
-    if isinstance(image, list | tuple) and not image:
-        raise ValueError("The list of pictures is empty; give at least one.")
     inpainter = model if isinstance(model, Inpainter) else _keep(model, device, torch_dtype)
     own = copy.copy(inpainter)  # whose `interrupt` is this call's alone
     given = each_of(image)

@@ -99,6 +99,7 @@ def test_every_keyword_of_diffusers_is_taken_or_names_what_takes_its_place(kind:
         ({"request": Request(), "prompt": ["a fox"]}, "not both"),
         ({"request": Request(), "prompt": 3}, "not both"),
         ({"method": "ding", "fields": {"magic": 1}}, "magic"),
+        ({"callback_on_step_end": 3}, "called after every step; got 3"),
         ({"latent_mask": "any"}, "takes no latent_mask"),
     ],
 )
