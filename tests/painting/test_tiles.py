@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -56,8 +58,9 @@ class Where(Denoiser):
     def placed(self, boxes, shapes, factor) -> Denoiser:
         assert factor == 1
         assert len(boxes) == len(shapes)
-        self.boxes = list(boxes)
-        return self
+        told = copy.copy(self)  # the list of looks stays one
+        told.boxes = list(boxes)
+        return told
 
     def predict(self, x: torch.Tensor, time) -> Prediction:
         self.shapes.append(x.shape)
