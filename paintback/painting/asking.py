@@ -267,6 +267,9 @@ def sentence(error: ValidationError, kind: type[Asked], *, python: bool = False)
     if what == "literal_error":
         return f"{name} must be one of {', '.join(option.choices)}; got {given}."
     if what == "string_pattern_mismatch":
+        pattern = option.pattern or ""
+        if "," in pattern and ":" not in pattern and (value[:1].isdigit() or pattern.startswith("^[0-9]")):
+            return f"{name} must list finite numbers with commas between; got {given}."
         return f"{name} is none of those that there are ({option.help.rstrip('.')}); got {given}."
     if what == "string_too_short":
         return f"{name} is empty; give a value or leave it out."
