@@ -18,7 +18,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-__all__ = ["EVERYWHERE", "Ask", "Asked", "Option", "options", "sentence"]
+__all__ = ["EVERYWHERE", "NUMBER", "Ask", "Asked", "Option", "options", "sentence"]
+
+NUMBER = r"[0-9]{1,40}(\.[0-9]{0,40})?([eE](\+?[0-9]{1,2}|-[0-9]{1,3}))?"  # of a list; always finite
 
 Group = Literal["file", "everyday", "advanced", "machine", "record"]
 Where = Literal["python", "cli", "manifest", "http"]
@@ -263,12 +265,12 @@ def sentence(error: ValidationError, kind: type[Asked], *, python: bool = False)
     if what == "finite_number":
         return f"{name} must be a finite number; got {given}."
     if what == "string_unicode":
-        return f"{name} is not written in UTF-8: {given}; rename the file."
+        return f"{name} is not written in UTF-8: {given}{'; rename the file' if option.group == 'file' else ''}."
     if what == "literal_error":
         return f"{name} must be one of {', '.join(option.choices)}; got {given}."
     if what == "string_pattern_mismatch":
         pattern = option.pattern or ""
-        if "," in pattern and ":" not in pattern and (value[:1].isdigit() or pattern.startswith("^[0-9]")):
+        if pattern.startswith(f"^{NUMBER}") or (NUMBER in pattern and value[:1].isdigit()):
             return f"{name} must list finite numbers with commas between; got {given}."
         return f"{name} is none of those that there are ({option.help.rstrip('.')}); got {given}."
     if what == "string_too_short":

@@ -15,16 +15,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_serializer,
-    field_validator,
-)
+from pydantic import ConfigDict, Field, WithJsonSchema, field_serializer, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from paintback.painting.asking import Ask, Asked, Option, options, sentence
+from paintback.painting.asking import NUMBER, Ask, Asked, Option, options, sentence
 
 __all__ = [
     "ALPHA",
@@ -48,7 +42,6 @@ LARGEST_SEED = 2**63 - 1
 MOST_SHOWN = 16  # reference pictures of a request
 SECONDS = r"[0-9.][0-9.eE+-]*:[0-9.][0-9.eE+-]*"
 HOLES = rf"^{SECONDS}(,{SECONDS})*$"
-NUMBER = r"[0-9]{1,40}(\.[0-9]{0,40})?([eE](\+?[0-9]{1,2}|-[0-9]{1,3}))?"  # always finite
 NUMBERS = rf"^{NUMBER}(,{NUMBER})*$"
 GRIDS = rf"^(model|uniform|karras|log_snr|{NUMBER}(,{NUMBER})*)$"
 MASK_KINDS = r"^(auto|alpha|white|black|nonzero|colou?r=#([0-9a-fA-F]{3}|[0-9a-fA-F]{6}))$"
